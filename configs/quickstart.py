@@ -1,0 +1,18 @@
+from madbench.config import base
+
+
+def get_config():
+    config = base(source="digits", family="diffusion")
+    config.task = "quickstart"
+    config.n_initial = 600
+    config.loops = ("fully_synthetic", "synthetic_augmentation", "fresh_data(n_fresh=150,n_synthetic=450)")
+    config.biases = (1.0, 0.5)
+    config.seeds = 3
+    config.generations = 5
+    config.model.depth = 1
+    config.model.steps = 800
+    config.model.learning_rate = 6e-3
+    config.model.p_mean = -0.9
+    config.model.sigma_max = 20.0
+    config.model.sampler_steps = 12
+    return config

@@ -1,0 +1,34 @@
+"""The front door: absl flags, one line per command. Errors of use end in one line and exit code 2."""
+
+import sys
+
+from absl import flags
+
+USAGE = """madbench: how much synthetic data is safe? Self-consuming generative models, measured.
+
+  madbench run --config=FILE --workdir=DIR [--config.FIELD=VALUE ...] [--dry_run]   run, or go on with, a job
+  madbench table DIR ... [--format=md|csv|json|latex]                               the standard table
+
+--cache=DIR (or MADBENCH_CACHE) keeps trained feature networks; ~/.cache/madbench unless set."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; returns the exit code."""
+    argv = list(sys.argv if argv is None else argv)
+    from madbench import commands
+
+    name = argv[1] if len(argv) > 1 else "--help"
+    if name in ("--help", "-h", "help"):
+        print(USAGE)
+        return 0
+    try:
+        if name not in commands.COMMANDS:
+            raise ValueError(f"unknown command {name!r}; choose from {', '.join(commands.COMMANDS)}")
+        return commands.COMMANDS[name](argv[:1] + argv[2:])
+    except (ValueError, flags.Error) as error:
+        print(f"madbench: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

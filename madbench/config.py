@@ -1,0 +1,137 @@
+"""Configs: every field with its default, and the checks that turn a config into plain, complete values."""
+
+import copy
+import dataclasses
+import importlib
+import inspect
+from typing import Any
+
+from ml_collections import config_dict
+
+from madbench import data, loops, models
+
+
+def base(source: str = "digits", family: str = "diffusion") -> config_dict.ConfigDict:
+    """A complete config: what a file under `configs/` starts from, and what `--config.…` can override.
+
+    Args:
+      source: whose settings `config.data` holds.
+      family: whose settings `config.model` holds.
+    """
+    config = config_dict.ConfigDict()
+    config.task = "unnamed"  # the name in the tables
+    config.data = {
+        "source": source,
+        **_settings(importlib.import_module(data.SOURCES[source.partition(":")[0]]).load),
+        "reuse_fresh": False,  # let a fresh loop start over when a finite set is used up; the table says so
+    }
+    config.model = {"family": family, **_settings(importlib.import_module(models.FAMILIES[family]).build)}
+    config.n_initial = 600  # real samples of generation 1, from which the presets' sizes follow
+    config.loops = ("fully_synthetic",)
+    config.biases = (1.0,)  # λ in (0, 1]; crossed with every loop that does not fix its own
+    config.seeds = config_dict.FieldReference(3, field_type=object)  # how many, or which: 3 or (0, 1, 2)
+    config.generations = 5
+    config.metrics = {"names": ("fd", "precision", "recall"), "features": "lenet"}
+    config.n_grid = 10  # images of the fixed-noise sample grid, per run and generation; 0 for none
+    config.fleet = {
+        "max_runs_per_device": 0,  # 0: as many as memory holds
+        "memory_fraction": 0.7,  # of a device's memory that the plan may use
+    }
+    config.keep_checkpoints = 2
+    return config
+
+
+def _settings(function) -> dict[str, Any]:
+    """Keyword defaults of `function`, and of the dataclass it builds where it passes `**settings` on to one."""
+    signature = inspect.signature(function)
+    found = {p.name: p.default for p in signature.parameters.values() if p.default is not inspect.Parameter.empty}
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()):
+        fields = dataclasses.fields(signature.return_annotation)
+        found |= {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+    return found
+
+
+def resolve(config: config_dict.ConfigDict) -> dict[str, Any]:
+    """Plain values for JSON, with lists spelt out.
+
+    Raises:
+      ValueError: a field is missing, unknown, or of the wrong kind; one line.
+    """
+    plain = copy.deepcopy(config.to_dict())
+    _same_fields(plain, base().to_dict(), "config")
+    for group in ("metrics", "fleet"):
+        _same_fields(plain[group], base().to_dict()[group], f"config.{group}")
+    plain["loops"] = _loop_texts(plain["loops"])
+    plain["biases"] = [_bias(b) for b in _as_list(plain["biases"], "biases")]
+    _no_repeats(plain["biases"], "biases", "λ")
+    plain["seeds"] = _seeds(plain["seeds"])
+    plain["metrics"]["names"] = _as_list(plain["metrics"]["names"], "metrics.names")
+    for name, least in (("generations", 1), ("n_initial", 1), ("n_grid", 0), ("keep_checkpoints", 1)):
+        _whole(plain[name], least, name)
+    _whole(plain["fleet"]["max_runs_per_device"], 0, "fleet.max_runs_per_device")
+    if not 0 < plain["fleet"]["memory_fraction"] <= 1:
+        raise ValueError(f"config.fleet.memory_fraction must lie in (0, 1], not {plain['fleet']['memory_fraction']!r}")
+    if not isinstance(plain["task"], str) or not plain["task"]:
+        raise ValueError("config.task must be a name")
+    return plain
+
+
+def _same_fields(given: dict, known: dict, where: str) -> None:
+    for name in given.keys() ^ known.keys():
+        what = "unknown" if name in given else "missing"
+        raise ValueError(f"{where}.{name} is {what}; start configs from madbench.config.base()")
+
+
+def _as_list(value: Any, name: str) -> list:
+    if isinstance(value, str) or not isinstance(value, (list, tuple)) or not value:
+        raise ValueError(f"config.{name} must be a list that is not empty, not {value!r}")
+    return list(value)
+
+
+def _whole(value: Any, least: int, name: str) -> None:
+    if type(value) is not int or value < least:
+        raise ValueError(f"config.{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def _bias(value: Any) -> float:
+    loops.check_bias(value, "config.biases: ")
+    return float(value)
+
+
+def _no_repeats(values: list, name: str, what: str) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{what} {value!r} is repeated in config.{name}")
+
+
+def _loop_texts(value: Any) -> list[str]:
+    """Splits "a,b(c=1,d=2)" at commas outside parentheses, so that a command line needs no quotes within quotes."""
+    found = []
+    for text in _as_list(value, "loops"):
+        if not isinstance(text, str):
+            raise ValueError(f"config.loops holds {text!r}; each loop is the name of a preset, as text")
+        depth, part = 0, ""
+        for letter in text + ",":
+            depth += (letter == "(") - (letter == ")")
+            if letter == "," and depth == 0:
+                found.append(part.replace(" ", ""))
+                part = ""
+            else:
+                part += letter
+        if part:
+            raise ValueError(f"config.loops: unbalanced parentheses in {text!r}")
+    _no_repeats(found, "loops", "loop")
+    return found
+
+
+def _seeds(value: Any) -> list[int]:
+    if type(value) is int:
+        if value < 1:
+            raise ValueError(f"config.seeds must be at least 1, not {value}")
+        return list(range(value))
+    seeds = _as_list(value, "seeds")
+    for seed in seeds:
+        if type(seed) is not int or not 0 <= seed < 2**32:
+            raise ValueError(f"config.seeds: a seed is a whole number from 0 to 2^32 - 1, not {seed!r}")
+    _no_repeats(seeds, "seeds", "seed")
+    return seeds

@@ -1,0 +1,36 @@
+"""Where real samples come from. One file per source, one line each in the registry."""
+
+import importlib
+
+from madbench.data.source import Source
+
+# source name -> module with `load(**settings) -> Source`. The part after a colon ("folder:PATH") is passed as `path`.
+SOURCES = {
+    "digits": "madbench.data.digits",
+    "gaussian": "madbench.data.gaussian",
+}
+
+
+def load(source: str, **settings) -> Source:
+    """Opens a source by the name that configs use.
+
+    Args:
+      source: `digits`, `gaussian`, or `NAME:PATH` for sources that take one.
+      **settings: the rest of `config.data`.
+
+    Raises:
+      ValueError: unknown source, or settings that do not fit it; one line.
+    """
+    name, _, path = str(source).partition(":")
+    if name not in SOURCES:
+        raise ValueError(f"unknown dataset {source!r}; config.data.source is one of {', '.join(SOURCES)}")
+    if path:
+        settings["path"] = path
+    module = importlib.import_module(SOURCES[name])
+    try:
+        return module.load(**settings)
+    except TypeError as error:
+        raise ValueError(f"config.data does not fit the source {name!r}: {error}") from error
+
+
+__all__ = ["SOURCES", "Source", "load"]

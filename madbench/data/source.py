@@ -1,0 +1,157 @@
+"""The two kinds of source: a finite set, split once, and an endless distribution.
+
+Both answer the same questions. A run meets real samples at *positions* 0, 1, 2, … of its own stream: `order(key)` fixes
+the stream, `at(order, positions)` reads it. Sources are pytrees, so their arrays are inputs of the compiled program
+and not constants inside it.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from madbench.samples import Samples
+
+
+class Source(Protocol):
+    """What `experiment` needs of a source.
+
+    Attributes:
+      name: as in the tables.
+      shape: of one sample; `(height, width, channels)` for images.
+      num_classes: 0 where there are no labels.
+      bounds: `(-1.0, 1.0)` for images: what a model samples is clipped to it, as writing an image file would. Else
+        None.
+      available: real samples in the training pool, None where endless.
+      reference: the samples that metrics compare with; never trained on.
+      fingerprint: name, version, count and sha256 of the data.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    num_classes: int
+    bounds: tuple[float, float] | None
+    available: int | None
+    reference: Samples
+    fingerprint: dict[str, Any]
+
+    def order(self, key: jax.Array) -> Any:
+        """The stream of real samples of one run."""
+
+    def at(self, order: Any, positions: jax.Array) -> Samples:
+        """The real samples at `positions` (int32 `[n]`) of that stream. Traceable."""
+
+
+def _static():
+    return dataclasses.field(metadata={"static": True})
+
+
+class _Frozen(dict):
+    """A dict that can be hashed, as static fields of a pytree must be."""
+
+    def __hash__(self):
+        return hash(tuple(sorted((k, str(v)) for k, v in self.items())))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class FiniteSource:
+    """A set in memory: a training pool and a reference part, disjoint."""
+
+    pool: Samples
+    reference: Samples
+    name: str = _static()
+    num_classes: int = _static()
+    bounds: tuple[float, float] | None = _static()
+    fingerprint: dict[str, Any] = _static()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.pool.x.shape[1:]
+
+    @property
+    def available(self) -> int:
+        return self.pool.y.shape[0]
+
+    def order(self, key: jax.Array) -> jax.Array:
+        """A permutation of the pool, int32 `[available]`."""
+        return jax.random.permutation(key, jnp.arange(self.available, dtype=jnp.int32))
+
+    def at(self, order: jax.Array, positions: jax.Array) -> Samples:
+        """Positions past the end start over; `experiment` refuses that unless `reuse_fresh` allows it."""
+        index = order[positions % self.available]
+        return Samples(self.pool.x[index], self.pool.y[index])
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class EndlessSource:
+    """A distribution with exact sampling: every position of every stream is a new sample."""
+
+    reference: Samples
+    name: str = _static()
+    num_classes: int = _static()
+    bounds: tuple[float, float] | None = _static()
+    fingerprint: dict[str, Any] = _static()
+    draw: Callable[[jax.Array], Samples] = _static()  # key -> one sample, x [*shape], y []
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.reference.x.shape[1:]
+
+    @property
+    def available(self) -> None:
+        return None
+
+    def order(self, key: jax.Array) -> jax.Array:
+        """The raw key of the stream, so that it is an ordinary array in checkpoints."""
+        return jax.random.key_data(key)
+
+    def at(self, order: jax.Array, positions: jax.Array) -> Samples:
+        key = jax.random.wrap_key_data(order)
+        return jax.vmap(lambda p: self.draw(jax.random.fold_in(key, p)))(positions)
+
+
+def split(
+    x: np.ndarray, y: np.ndarray, *, name: str, version: str, num_classes: int, n_reference: int, split_seed: int
+) -> FiniteSource:
+    """Splits an image set once, by a seeded permutation, into reference part and training pool.
+
+    Args:
+      x: float32 `[n, height, width, channels]` in [-1, 1].
+      y: int32 `[n]`.
+      name: as in the tables.
+      version: of the data.
+      num_classes: 0 where there are no labels.
+      n_reference: size of the reference part.
+      split_seed: of the permutation.
+
+    Raises:
+      ValueError: the reference part leaves nothing to train on.
+    """
+    if not 0 < n_reference < len(x):
+        raise ValueError(f"config.data.n_reference={n_reference} must leave training data of the {len(x)} in {name}")
+    permuted = np.random.default_rng(split_seed).permutation(len(x))
+    reference, pool = permuted[:n_reference], permuted[n_reference:]
+    take = lambda i: Samples(jnp.asarray(x[i]), jnp.asarray(y[i]))
+    return FiniteSource(
+        pool=take(pool),
+        reference=take(reference),
+        name=name,
+        num_classes=num_classes,
+        bounds=(-1.0, 1.0),
+        fingerprint=fingerprint(name, version, len(x), x, y),
+    )
+
+
+def fingerprint(name: str, version: str, count: int | None, *arrays: np.ndarray) -> dict[str, Any]:
+    """Name, version, count and a sha256 over the arrays' bytes."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(str((array.dtype, array.shape)).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return _Frozen(name=name, version=version, count=count, sha256=digest.hexdigest())

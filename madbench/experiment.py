@@ -1,0 +1,442 @@
+"""The main job, read top to bottom: config -> grid of runs -> fleet -> generations -> results."""
+
+import contextlib
+import hashlib
+import json
+import pathlib
+import platform
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from typing import Any
+
+import jax
+import numpy as np
+
+from madbench import checkpoints, cost, display, fleet, floors, grid, results
+from madbench.checkpoints import Checkpoints, Progress
+from madbench.generation import Kept, Shared, Work
+from madbench.metrics import features
+
+DEFAULT_CACHE = "~/.cache/madbench"
+
+
+class Stopped(Exception):
+    """SIGTERM or Ctrl-C: everything is saved, and the same command goes on from here."""
+
+    def __init__(self, signal_number: int):
+        super().__init__(signal_number)
+        self.signal = signal_number
+
+
+def run(config: Any, workdir: str, *, cache: str = DEFAULT_CACHE, show: display.Display | None = None) -> None:
+    """Runs a job to its end, or goes on with one that was stopped.
+
+    Args:
+      config: `ConfigDict` as a file under `configs/` makes it.
+      workdir: where results go; see `results`.
+      cache: directory of trained feature networks.
+      show: where progress goes; what fits the terminal by default.
+
+    Raises:
+      ValueError: the config or the workdir cannot be used; one line for the user.
+      Stopped: on SIGTERM or Ctrl-C, after saving.
+    """
+    begin = time.monotonic()
+    job = grid.prepare(config)
+    path = pathlib.Path(workdir)
+    lock = checkpoints.claim(path, job.config)
+    show = show or display.make()
+    try:
+        job = _as_begun(job, path)
+        with _Signals() as signals:
+            _Experiment(job, path, cache, show, signals).run()
+        report(path, show.say)
+        _say_speed(path, job, time.monotonic() - begin, show)
+    finally:
+        show.close()
+        lock.release()
+
+
+def _as_begun(job: grid.Job, path: pathlib.Path) -> grid.Job:
+    """The job with the waves of its first start: checkpoints hold one wave each."""
+    try:
+        wave_size = json.loads((path / "environment.json").read_text())["plan"]["wave_size"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return job
+    return job if wave_size == job.plan.wave_size else grid.prepare(job.config, wave_size=wave_size)
+
+
+class _Signals:
+    """Turns SIGTERM and Ctrl-C into a flag that is looked at between segments; a second one ends the process."""
+
+    def __init__(self):
+        self.received: int | None = None
+
+    def __enter__(self):
+        self._before = {}
+        with contextlib.suppress(ValueError):  # outside the main thread signals cannot be set
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number, frame):
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
+        print("\nstopping after this segment; once more to leave at once", file=sys.stderr, flush=True)
+
+
+class _Experiment:
+    """One start of a job."""
+
+    def __init__(self, job: grid.Job, path: pathlib.Path, cache: str, show: display.Display, signals: _Signals):
+        self.job = job
+        self.path = path
+        self.show = show
+        self.signals = signals
+        self.checkpoints = Checkpoints(path / "checkpoints", job.config["keep_checkpoints"])
+        self.fleet = fleet.Fleet(job.plan)
+        self.cache = cache
+
+    def run(self) -> None:
+        """All waves through all generations, from the newest checkpoint that can be used."""
+        for note in self.job.notes:
+            self.show.say(f"note: {note}")
+        self.show.say(str(self.job.plan))
+        progress, restored = self._resume()
+        if progress.wave < self.job.plan.waves:
+            self._set_up()
+            for wave in range(progress.wave, self.job.plan.waves):
+                self._run_wave(wave, progress if wave == progress.wave else Progress(wave, 1, 0), restored)
+                restored = None
+        self.show.advance(1.0, None)
+
+    def _resume(self) -> tuple[Progress, tuple[Kept, Work | None] | None]:
+        """Where to go on, and the state there. Rows beyond it are cut off: they will be computed again, the same."""
+        rows = list(results.read_rows(self.path / "metrics.jsonl"))
+        timings = list(results.read_rows(self.path / "timing.jsonl"))
+        found = (Progress(0, 1, 0), None)
+        for progress, state in self.checkpoints.restore(self._like, lambda w: self.show.say(f"warning: {w}")):
+            if len(rows) >= self._rows_before(progress):
+                found = (progress, state)
+                break
+            self.show.say(f"warning: metrics.jsonl lacks rows that checkpoint {progress.name} follows; trying before")
+        progress, state = found
+        if rows or state is not None:
+            self.show.say(f"resuming at wave {progress.wave + 1}, generation {progress.generation}")
+        results.write_rows(self.path / "metrics.jsonl", rows[: self._rows_before(progress)])
+        results.write_rows(
+            self.path / "timing.jsonl", timings[: progress.wave * self.job.generations + progress.generation - 1]
+        )
+        if progress.generation > self.job.generations:
+            return Progress(progress.wave + 1, 1, 0), None
+        return progress, state
+
+    def _rows_before(self, progress: Progress) -> int:
+        plan, generations = self.job.plan, self.job.generations
+        earlier = min(progress.wave * plan.wave_size, plan.runs) * generations
+        return earlier + len(plan.wave(progress.wave)) * (progress.generation - 1)
+
+    def _like(self, progress: Progress) -> tuple[Kept, Work | None]:
+        """Shapes of a checkpoint's state, on the host."""
+        n = len(self.job.plan.wave(progress.wave))
+        one_kept = self.job.generation.blank(self.job.source.shape)
+        grow = lambda tree: jax.tree.map(lambda s: jax.ShapeDtypeStruct((n, *s.shape), s.dtype), tree)
+        return grow(one_kept), grow(self._work_shapes(one_kept)) if progress.segment else None
+
+    def _work_shapes(self, kept: Kept) -> Work:
+        t = jax.ShapeDtypeStruct((), np.int32)
+        shared = Shared(jax.eval_shape(lambda: self.job.source), None, None)
+        cell = jax.tree.map(lambda a: jax.ShapeDtypeStruct((), a.dtype), self.job.cells(self.job.runs[:1]))
+        # a stand-in without the device axis: shapes do not depend on who shares a run
+        return jax.eval_shape(self.job.generation.begin, shared, cell, kept, t)
+
+    def _set_up(self) -> None:
+        """The feature network, the reference, the floors; then the programs, compiled side by side."""
+        job, generation = self.job, self.job.generation
+        self.show.say("feature network and floors")
+        name = job.config["metrics"]["features"]
+        pool = getattr(job.source, "pool", None)
+        extractor = features.build(name, pool, job.source.num_classes, str(pathlib.Path(self.cache).expanduser()))
+        reference = jax.jit(lambda e, x: e(x))(extractor, job.source.reference.x)
+        self.shared = self.fleet.share(Shared(job.source, extractor, reference))
+        self.features_label = extractor.label
+        self.programs = {
+            "begin": self.fleet.program(generation.begin),
+            "fit": self.fleet.program(generation.fit),
+            "finish": self.fleet.program(generation.finish),
+            "evaluate": self.fleet.program(generation.evaluate, x64=True),
+        }
+        with ThreadPoolExecutor(max_workers=2) as pool_of_two:
+            compiling = pool_of_two.submit(self._compile)
+            values = floors.measure(job.source, extractor, reference, generation.evaluator)
+            compiling.result()
+        results.write_object(
+            self.path / "reference.json",
+            {
+                "schema": results.SCHEMA,
+                "features": extractor.label,
+                "n_samples": generation.n_samples,
+                "metric_versions": generation.evaluator.versions,
+                "floors": values,
+                "grid": job.planned,
+            },
+        )
+        _write_environment(self.path / "environment.json", job, self.show)
+
+    def _compile(self) -> None:
+        """Every program of the job, before its first wave; each is compiled once, whatever the grid."""
+        cells = self.fleet.spread(self.job.cells([self.job.runs[i] for i in self.job.plan.wave(0)]))
+        kept = self.fleet.spread(self._blank(0))
+        t = np.int32(1)
+        programs = self.programs
+        shapes = jax.eval_shape(programs["begin"].mapped, self.shared, cells, kept, t)
+        carry = (kept, shapes)
+        out = jax.eval_shape(programs["finish"].mapped, self.shared, cells, carry, t)[1]
+        arguments = {"begin": kept, "fit": carry, "finish": carry, "evaluate": out["features"]}
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            jobs = [pool.submit(programs[k].compile, self.shared, cells, a, t) for k, a in arguments.items()]
+            for each in jobs:
+                each.result()
+
+    def _blank(self, wave: int) -> Kept:
+        """`Kept` before generation 1, on the host."""
+        shapes, _ = self._like(Progress(wave, 1, 0))
+        kept = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
+        return kept._replace(alive=np.ones_like(kept.alive))
+
+    def _run_wave(self, wave: int, progress: Progress, restored: tuple[Kept, Work | None] | None) -> None:
+        runs = [self.job.runs[i] for i in self.job.plan.wave(wave)]
+        cells = self.fleet.spread(self.job.cells(runs))
+        kept, work = restored or (self._blank(wave), None)
+        kept = self.fleet.spread(kept)
+        work = None if work is None else self.fleet.spread(work)
+        for generation in range(progress.generation, self.job.generations + 1):
+            segment = progress.segment if generation == progress.generation else 0
+            kept = self._run_generation(wave, generation, segment, runs, cells, kept, work)
+            work = None
+
+    def _run_generation(self, wave, generation, segment, runs, cells, kept, work) -> Any:
+        job, n = self.job, len(runs)
+        t = np.int32(generation)
+        watch = _Watch()
+        self._phase(wave, generation, "fit")
+        if work is None:
+            work = self.programs["begin"](self.shared, cells, kept, t)
+        steps = job.family.steps // job.family.segments * n
+        first = segment
+        while segment < job.family.segments:
+            self._stop_if_asked(Progress(wave, generation, segment), kept, work, n)
+            work, _ = jax.block_until_ready(self.programs["fit"](self.shared, cells, (kept, work), t))
+            segment += 1
+            seconds = watch.lap("fit")
+            self._advance(wave, generation, segment, steps * (segment - first) / seconds if steps else None)
+
+        self._phase(wave, generation, "sample")
+        kept, out = jax.block_until_ready(self.programs["finish"](self.shared, cells, (kept, work), t))
+        watch.lap("sample")
+        self._phase(wave, generation, "evaluate")
+        states = self.programs["evaluate"](self.shared, cells, out.pop("features"), t)
+        states, out = self.fleet.gather(states, n), self.fleet.gather(out, n)
+        rows = self._rows(runs, generation, states, out)
+        watch.lap("evaluate")
+
+        self._save_grids(runs, generation, out.get("grid"))
+        results.append_rows(self.path / "metrics.jsonl", rows)
+        timing = self._timing(wave, generation, n, watch, (job.family.segments - first) / job.family.segments)
+        results.append_rows(self.path / "timing.jsonl", [timing])
+        self._save(Progress(wave, generation + 1, 0), kept, None, n)
+        fd = [r["fd"] for r in rows if r.get("fd") is not None]
+        mean = f", mean FD {np.mean(fd):.3g}" if fd else ""
+        rate = f", {job.family.steps * n / watch.seconds['fit']:,.0f} steps/s" if steps and not first else ""
+        self.show.say(
+            f"generation {generation}/{job.generations}"
+            + (f" of wave {wave + 1}/{job.plan.waves}" if job.plan.waves > 1 else "")
+            + f": fit {watch.seconds['fit']:.1f} s{rate}, sample {watch.seconds['sample']:.1f} s, "
+            + f"evaluate {watch.seconds['evaluate']:.1f} s{mean}"
+        )
+        if generation < job.generations or wave + 1 < job.plan.waves:
+            self._stop_if_asked(None, kept, None, n)
+        return kept
+
+    def _rows(self, runs, generation, states, out) -> list[dict[str, Any]]:
+        evaluator = self.job.generation.evaluator
+        rows = []
+        for i, each in enumerate(runs):
+            alive = bool(out["alive"][i])
+            values = evaluator.compute(jax.tree.map(lambda a, i=i: a[i], states))
+            rows.append(
+                results.row(
+                    task=self.job.config["task"],
+                    model=self.job.config["model"]["family"],
+                    loop=each.loop.name,
+                    bias=each.bias,
+                    seed=each.seed,
+                    generation=generation,
+                    n_real=int(out["n_real"][i]),
+                    n_synthetic=int(out["n_synthetic"][i]),
+                    n_samples=self.job.generation.n_samples,
+                    status="ok" if alive else "diverged",
+                    metrics=values if alive else dict.fromkeys(values),
+                    metric_versions=evaluator.versions,
+                    features=self.features_label,
+                )
+            )
+        return rows
+
+    def _timing(self, wave, generation, n, watch, share) -> dict[str, Any]:
+        """Seconds by phase and matrix-product FLOPs; compilation counts in the generation that waited for it."""
+        job = self.job
+        compiled = sum(p.compile_seconds for p in self.programs.values())
+        for program in self.programs.values():
+            program.compile_seconds = 0.0
+        return {
+            "schema": results.SCHEMA,
+            "wave": wave,
+            "generation": generation,
+            "runs": n,
+            "steps": job.family.steps,
+            "compile_seconds": compiled,
+            **{f"{phase}_seconds": watch.seconds.get(phase, 0.0) for phase in ("fit", "sample", "evaluate")},
+            "fit_flops": round(job.fit_flops() * n * share),
+            "sample_flops": job.sample_flops() * n,
+        }
+
+    def _save_grids(self, runs, generation, grids) -> None:
+        if grids is None:
+            return
+        bounds = self.job.source.bounds
+        for each, x in zip(runs, grids, strict=True):
+            folder = self.path / "samples" / each.slug
+            folder.mkdir(parents=True, exist_ok=True)
+            unit = (np.nan_to_num(x, nan=bounds[0]) - bounds[0]) / (bounds[1] - bounds[0])
+            np.savez(folder / f"generation-{generation:04d}.npz", x=np.round(255 * unit).astype(np.uint8))
+
+    def _save(self, progress: Progress, kept, work, n: int) -> None:
+        tree = (self.fleet.gather(kept, n), None if work is None else self.fleet.gather(work, n))
+        self.checkpoints.save(progress, tree)
+
+    def _stop_if_asked(self, progress: Progress | None, kept, work, n: int) -> None:
+        """Saves within a generation where `progress` says so; between generations all is saved already."""
+        if self.signals.received is None:
+            return
+        if progress is not None and progress.segment:
+            self._save(progress, kept, work, n)
+        raise Stopped(self.signals.received)
+
+    def _phase(self, wave: int, generation: int, phase: str) -> None:
+        self.show.phase(wave, self.job.plan.waves, generation, self.job.generations, phase)
+
+    def _advance(self, wave: int, generation: int, segment: int, rate: float | None) -> None:
+        within = (generation - 1 + segment / self.job.family.segments) / self.job.generations
+        self.show.advance((wave + within) / self.job.plan.waves, rate)
+
+
+class _Watch:
+    """Seconds by phase."""
+
+    def __init__(self):
+        self._last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, phase: str) -> float:
+        """Adds the time since the last lap to `phase`; returns the phase's total."""
+        now = time.perf_counter()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
+        self._last = now
+        return self.seconds[phase]
+
+
+def _write_environment(path: pathlib.Path, job: grid.Job, show: display.Display) -> None:
+    device = jax.local_devices()[0]
+    versions = {p: metadata.version(p) for p in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")}
+    environment = {
+        "schema": results.SCHEMA,
+        "versions": {"madbench": results.__version__, "python": platform.python_version(), **versions},
+        "platform": platform.platform(),
+        "device": {"kind": device.device_kind, "platform": device.platform, "count": jax.device_count()},
+        "plan": {
+            name: getattr(job.plan, name)
+            for name in ("runs", "devices", "group_size", "runs_per_device", "wave_size", "waves")
+        },
+        "source_sha256": _source_hash(),
+        "dataset": dict(job.source.fingerprint),
+    }
+    if path.exists():
+        before = json.loads(path.read_text())
+        if {**before, "resumed_with": None} != {**environment, "resumed_with": None}:
+            show.say("warning: this start differs from the first in versions, devices or code; see environment.json")
+            before.setdefault("resumed_with", []).append(environment)
+        environment = before
+    results.write_object(path, environment)
+
+
+def _source_hash() -> str:
+    """sha256 over the package's Python files."""
+    root = pathlib.Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def report(path: pathlib.Path, say=print) -> None:
+    """Table and pictures of a workdir, from its files alone."""
+    from madbench.report import write
+
+    write(results.load(path))
+    say(f"wrote {path}/table.md, table.csv, table.json, table.tex and pictures")
+
+
+def _say_speed(path: pathlib.Path, job: grid.Job, seconds: float, show: display.Display) -> None:
+    """FLOPs by count over wall time, beside a large matrix product in this process."""
+    flops = sum(r["fit_flops"] + r["sample_flops"] for r in results.read_rows(path / "timing.jsonl"))
+    show.say(f"{display.duration(seconds)} in all")
+    if flops and seconds > 5:
+        rate = fleet.matmul_rate()
+        show.say(
+            f"{flops / seconds / 1e9:.0f} GFLOP/s over wall time, compilation included: "
+            f"{flops / seconds / rate:.0%} of this machine's {rate / 1e9:.0f} GFLOP/s for a large matrix product"
+        )
+
+
+def dry_run(config: Any) -> str:
+    """What `run` would do: the resolved config, grid, plan, shapes, FLOPs and memory. Trains and writes nothing."""
+    job = grid.prepare(config)
+    shapes = job.generation.shapes
+    state = jax.eval_shape(job.family.init, jax.random.key(0))
+    n_params = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(state.params))
+    per_run = (job.fit_flops() + job.sample_flops()) * job.generations
+    lines = [
+        json.dumps(job.config, indent=2),
+        "",
+        f"grid        {len(job.runs)} runs x {job.generations} generations",
+        *(f"              {c['loop']}, λ = {c['bias']:g}, {_composition(job, c)}" for c in job.planned),
+        f"plan        {job.plan}",
+        f"model       {job.config['model']['family']}: {n_params:,} parameters, {job.family.steps} steps of "
+        f"{job.family.batch_size} a generation",
+        f"data        {job.source.name}: samples of shape {job.source.shape}, "
+        f"{'endless' if job.source.available is None else job.source.available} to train on, "
+        f"{job.generation.n_samples} for the metrics",
+        f"shapes      training set [{shapes.capacity}], synthetic memory [{shapes.slots}, {shapes.rows}] per run",
+        f"FLOPs       {job.fit_flops():.3g} fit + {job.sample_flops():.3g} sampling per run and generation, "
+        f"{per_run * len(job.runs):.3g} in all",
+        f"memory      {cost.format_bytes(job.plan.bytes_per_run)} per run, "
+        f"{cost.format_bytes(job.plan.bytes_shared)} shared by all, on each device",
+        *(f"note        {note}" for note in job.notes),
+    ]
+    return "\n".join(lines)
+
+
+def _composition(job: grid.Job, cell: dict[str, Any]) -> str:
+    loop = next(r.loop for r in job.runs if r.loop.name == cell["loop"])
+    at = lambda t: "{} real + {} synthetic".format(*loop.union(t))
+    budget = f", subsampled to {loop.budget}" if loop.budget else ""
+    return f"{at(1)}, then {at(min(2, job.generations))} … {at(job.generations)}{budget}"

@@ -1,0 +1,226 @@
+"""Many runs as one program: `vmap` over the runs on a device, `pmap` over devices, waves where memory ends.
+
+Where runs are fewer than devices, a group of consecutive devices shares a run: each computes an equal part of its
+batch and the group averages gradients (`models.family.Group`).
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from madbench.cost import format_bytes
+
+AXIS = "devices"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How the runs of a grid are laid on devices.
+
+    Attributes:
+      runs: of the grid.
+      devices: that are used.
+      group_size: devices that share a run.
+      runs_per_device: of one wave; mapped by `vmap`.
+      wave_size: runs of a wave; waves go one after the other, each through all generations.
+      bytes_per_run, bytes_shared, bytes_limit: estimated device memory of a run, of what all runs share, and what a
+        device has; 0 for an unknown limit.
+    """
+
+    runs: int
+    devices: int
+    group_size: int
+    runs_per_device: int
+    wave_size: int
+    bytes_per_run: int
+    bytes_shared: int
+    bytes_limit: int
+
+    @property
+    def groups(self) -> int:
+        return self.devices // self.group_size
+
+    @property
+    def waves(self) -> int:
+        return -(-self.runs // self.wave_size)
+
+    @property
+    def members(self) -> tuple[tuple[int, ...], ...]:
+        """The device indices of each group; empty where each device has its own runs."""
+        if self.group_size == 1:
+            return ()
+        return tuple(tuple(range(g * self.group_size, (g + 1) * self.group_size)) for g in range(self.groups))
+
+    def wave(self, index: int) -> range:
+        """Which runs wave `index` holds."""
+        return range(index * self.wave_size, min((index + 1) * self.wave_size, self.runs))
+
+    def __str__(self) -> str:
+        share = f", {self.group_size} devices share a run" if self.group_size > 1 else ""
+        limit = f" of {format_bytes(self.bytes_limit)}" if self.bytes_limit else ""
+        used = self.bytes_shared + self.bytes_per_run * self.runs_per_device
+        return (
+            f"{self.runs} runs: pmap over {self.devices} device{'s'[: self.devices > 1]}{share}, vmap over "
+            f"{self.runs_per_device} run{'s'[: self.runs_per_device > 1]} each, {self.waves} "
+            f"wave{'s'[: self.waves > 1]}; about {format_bytes(used)}{limit} a device"
+        )
+
+
+def make_plan(
+    runs: int,
+    devices: int,
+    *,
+    batch_size: int = 0,
+    bytes_per_run: int = 0,
+    bytes_shared: int = 0,
+    bytes_limit: int = 0,
+    max_runs_per_device: int = 0,
+    wave_size: int = 0,
+) -> Plan:
+    """Lays `runs` on `devices`.
+
+    Args:
+      runs: of the grid.
+      devices: at hand.
+      batch_size: of one optimizer step; a group's size divides it. 0: a run cannot be shared.
+      bytes_per_run, bytes_shared, bytes_limit: as in `Plan`; a limit of 0 means none is known.
+      max_runs_per_device: 0 for as many as memory holds.
+      wave_size: runs of a wave where an earlier start has fixed it, so that checkpoints fit; 0 to choose.
+
+    Raises:
+      ValueError: a run, or a wave that was fixed, exceeds the memory of the devices; one line.
+    """
+    fit = runs
+    if bytes_limit and bytes_per_run:
+        fit = (bytes_limit - bytes_shared) // bytes_per_run
+        if fit < 1:
+            raise ValueError(
+                f"one run needs about {format_bytes(bytes_shared + bytes_per_run)} and a device has {format_bytes(bytes_limit)}; "
+                "make the model, the batch or the training sets smaller"
+            )
+    if max_runs_per_device:
+        fit = min(fit, max_runs_per_device)
+
+    group_size = 1
+    if batch_size:
+        group_size = next(g for g in range(max(devices // (wave_size or runs), 1), 0, -1) if batch_size % g == 0)
+    groups = min(wave_size or runs, devices // group_size)
+    if not wave_size:
+        waves = -(-runs // (groups * fit))
+        wave_size = -(-runs // waves)
+    runs_per_device = -(-wave_size // groups)
+    if runs_per_device > fit:
+        raise ValueError(
+            f"this job runs {wave_size} runs at a time since its first start, and the devices here hold "
+            f"{groups * fit}; resume it where it began, or begin anew in another --workdir"
+        )
+    return Plan(
+        runs=runs,
+        devices=groups * group_size,
+        group_size=group_size,
+        runs_per_device=runs_per_device,
+        wave_size=wave_size,
+        bytes_per_run=bytes_per_run,
+        bytes_shared=bytes_shared,
+        bytes_limit=bytes_limit,
+    )
+
+
+class Fleet:
+    """Lays arrays out for a plan and maps functions of one run over all of its runs."""
+
+    def __init__(self, plan: Plan, devices: Sequence[jax.Device] | None = None):
+        self.plan = plan
+        self.devices = list(devices or jax.local_devices())[: plan.devices]
+
+    def spread(self, runs: Any) -> Any:
+        """Host arrays `[run, ...]` of one wave -> device arrays `[device, run, ...]`.
+
+        A wave that is not full is padded with copies of its last run; `gather` drops them.
+        """
+        plan = self.plan
+
+        def lay(array):
+            array = np.asarray(array)
+            index = np.minimum(np.arange(plan.groups * plan.runs_per_device), len(array) - 1)
+            return array[np.repeat(index.reshape(plan.groups, -1), plan.group_size, axis=0)]
+
+        return self._put(jax.tree.map(lay, runs))
+
+    def share(self, tree: Any) -> Any:
+        """One copy for each device: `[device, ...]`."""
+        return self._put(jax.tree.map(lambda a: np.broadcast_to(a, (self.plan.devices, *np.shape(a))), tree))
+
+    def gather(self, tree: Any, runs: int) -> Any:
+        """Device arrays `[device, run, ...]` -> host arrays `[runs, ...]`, the first device of each group speaking."""
+        plan = self.plan
+        pick = lambda a: np.asarray(a)[:: plan.group_size].reshape(-1, *a.shape[2:])[:runs]
+        return jax.tree.map(pick, tree)
+
+    def program(self, function: Callable, *, x64: bool = False) -> "Program":
+        """`function(shared, cell, carry, t)` of one run, mapped over all.
+
+        `shared` is one for all runs, `cell` and `carry` are each run's own, `t` is one number.
+        """
+        over_runs = jax.vmap(function, in_axes=(None, 0, 0, None))
+        mapped = jax.pmap(over_runs, axis_name=AXIS, in_axes=(0, 0, 0, None), devices=self.devices)
+        return Program(mapped, x64)
+
+    def _put(self, tree: Any) -> Any:
+        mesh = jax.sharding.Mesh(np.asarray(self.devices), (AXIS,))
+        sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+        return jax.tree.map(lambda a: jax.device_put(a, sharding), tree)
+
+
+class Program:
+    """A mapped function that is compiled once, ahead of its first call, and counts the seconds that took."""
+
+    def __init__(self, mapped: Any, x64: bool):
+        self.mapped = mapped
+        self._x64 = x64
+        self._compiled = None
+        self.compilations = 0
+        self.compile_seconds = 0.0
+
+    def compile(self, *args: Any) -> None:
+        """Compiles for the shapes of `args`, which may be `jax.ShapeDtypeStruct`."""
+        begin = time.perf_counter()
+        with jax.enable_x64(self._x64):
+            self._compiled = self.mapped.lower(*args).compile()
+        self.compilations += 1
+        self.compile_seconds += time.perf_counter() - begin
+
+    def __call__(self, *args: Any) -> Any:
+        if self._compiled is None:
+            self.compile(*args)
+        return self._compiled(*args)
+
+
+def memory_limit(device: jax.Device, fraction: float) -> int:
+    """Bytes that a plan may use on `device`: `fraction` of what it has. On CPU the devices divide the free memory."""
+    stats = device.memory_stats() or {} if device.platform != "cpu" else {}
+    if "bytes_limit" in stats:
+        return int(fraction * stats["bytes_limit"])
+    if device.platform == "cpu":
+        import psutil
+
+        return int(fraction * psutil.virtual_memory().available / jax.local_device_count())
+    return 0
+
+
+def matmul_rate(size: int = 3072, repeats: int = 3) -> float:
+    """FLOP/s of a large float32 matrix product on all devices together, the best of `repeats`."""
+    devices = jax.local_devices()
+    product = jax.pmap(jnp.matmul)
+    a = jnp.broadcast_to(jax.random.normal(jax.random.key(0), (size, size)), (len(devices), size, size))
+    best = float("inf")
+    for _ in range(repeats + 1):  # the first compiles
+        begin = time.perf_counter()
+        jax.block_until_ready(product(a, a))
+        best = min(best, time.perf_counter() - begin)
+    return len(devices) * 2 * size**3 / best

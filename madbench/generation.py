@@ -1,0 +1,152 @@
+"""One generation of one run: begin, fit, finish, evaluate. Pure functions that the fleet maps over a whole grid."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from madbench import loops
+from madbench.metrics import Evaluator
+from madbench.models import Family
+from madbench.randomness import Role, key_for
+from madbench.samples import Samples
+
+
+class Cell(NamedTuple):
+    """One point of the grid as the program takes it.
+
+    Attributes:
+      loop: `loops.LoopInputs`.
+      bias: float32 scalar, λ.
+      seed: uint32 scalar.
+    """
+
+    loop: Any
+    bias: Any
+    seed: Any
+
+
+class Shared(NamedTuple):
+    """What all runs share.
+
+    Attributes:
+      source: of real samples.
+      extractor: of features.
+      reference: float32 features `[n_samples, feature]` of the reference part.
+    """
+
+    source: Any
+    extractor: Any
+    reference: Any
+
+
+class Kept(NamedTuple):
+    """What a run carries from one generation to the next; with the seed, all that resuming needs.
+
+    Attributes:
+      memory: synthetic samples, `x [slots, rows, *shape]`, `y [slots, rows]`.
+      params: weights for fine-tuning; empty where every loop starts from scratch.
+      alive: bool scalar, False from the first generation that was not finite.
+    """
+
+    memory: Samples
+    params: Any
+    alive: Any
+
+
+class Work(NamedTuple):
+    """What lives within a generation: the model, and its training set's addresses, size and real stream."""
+
+    state: Any
+    address: Any
+    size: Any
+    order: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """The functions, with everything static that they need.
+
+    Attributes:
+      family: the model family.
+      shapes: static shapes that serve every loop of the grid.
+      finetunes: whether any loop continues from the previous weights.
+      evaluator: the metrics.
+      n_samples: generated samples behind each metric.
+      n_grid: samples of the fixed-noise grid; 0 for none.
+    """
+
+    family: Family
+    shapes: loops.Dims
+    finetunes: bool
+    evaluator: Evaluator
+    n_samples: int
+    n_grid: int
+
+    def blank(self, shape: tuple[int, ...]) -> Kept:
+        """`Kept` before generation 1, as shapes; every array is then all zeros, and `alive` True."""
+        rows = (self.shapes.slots, self.shapes.rows)
+        memory = Samples(jax.ShapeDtypeStruct((*rows, *shape), jnp.float32), jax.ShapeDtypeStruct(rows, jnp.int32))
+        params = jax.eval_shape(self.family.init, jax.random.key(0)).params if self.finetunes else ()
+        return Kept(memory, params, jax.ShapeDtypeStruct((), jnp.bool))
+
+    def begin(self, shared: Shared, cell: Cell, kept: Kept, t: jax.Array) -> Work:
+        """A new model, or the previous weights in a new optimizer, and the training set."""
+        state = self.family.init(key_for(cell.seed, t, Role.INIT))
+        if self.finetunes:
+            goes_on = cell.loop.finetune & (t > 1)
+            params = jax.tree.map(lambda old, new: jnp.where(goes_on, old, new), kept.params, state.params)
+            state = state._replace(params=params)
+        order = shared.source.order(key_for(cell.seed, 0, Role.DATA))
+        address, size = loops.compose(cell.loop, t, key_for(cell.seed, t, Role.COMPOSE), self.shapes)
+        return Work(state, address, size, order)
+
+    def fit(self, shared: Shared, cell: Cell, carry: tuple[Kept, Work], t: jax.Array) -> tuple[Work, jax.Array]:
+        """One segment of the family's fit; also the loss curve."""
+        kept, work = carry
+        key = key_for(cell.seed, t, Role.FIT)
+        state, curve = self.family.fit(key, self._training_set(shared, kept, work), work.state)
+        return work._replace(state=state), curve
+
+    def finish(self, shared: Shared, cell: Cell, carry: tuple[Kept, Work], t: jax.Array) -> tuple[Kept, dict]:
+        """Draws the generation's synthetic samples once: the memory keeps the first of them, the metrics see as many.
+
+        Returns:
+          (kept, {"features" [n_samples, feature], "n_real", "n_synthetic", "alive", "grid" [n_grid, *shape]}).
+        """
+        kept, work = carry
+        source = shared.source
+        n_real, n_synthetic = self._training_set(shared, kept, work).counts()
+        n = max(self.n_samples, self.shapes.rows)
+        samples = self.family.sample(key_for(cell.seed, t, Role.SAMPLE), work.state, n, cell.bias)
+        alive = kept.alive & _finite(samples.x) & _finite(work.state)
+        samples = samples._replace(x=_clip(samples.x, source.bounds))
+        out = {
+            "features": shared.extractor(samples.x[: self.n_samples]).astype(jnp.float32),
+            "n_real": n_real,
+            "n_synthetic": n_synthetic,
+            "alive": alive,
+        }
+        if self.n_grid:
+            grid = self.family.sample(key_for(cell.seed, 0, Role.GRID), work.state, self.n_grid, cell.bias)
+            out["grid"] = _clip(grid.x, source.bounds)
+        params = work.state.params if self.finetunes else ()
+        return Kept(loops.remember(kept.memory, samples, t), params, alive), out
+
+    def evaluate(self, shared: Shared, cell: Cell, features: jax.Array, t: jax.Array) -> dict:
+        """Each metric's state, for float32 `features [n_samples, feature]`; traced with 64-bit types enabled."""
+        return self.evaluator.states(features, shared.reference)
+
+    def _training_set(self, shared: Shared, kept: Kept, work: Work) -> loops.TrainingSet:
+        return loops.TrainingSet(work.address, work.size, shared.source, work.order, kept.memory)
+
+
+def _finite(tree: Any) -> jax.Array:
+    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.all(jnp.asarray([jnp.all(jnp.isfinite(leaf)) for leaf in floats]))
+
+
+def _clip(x: jax.Array, bounds: tuple[float, float] | None) -> jax.Array:
+    """To the range of the data, as writing an image file would; NaN stays NaN."""
+    return jnp.clip(x, *bounds) if bounds else x

@@ -1,0 +1,212 @@
+"""From a resolved config to a job: the grid of runs, the model, the plan. Checks everything and writes nothing."""
+
+import dataclasses
+import math
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from madbench import config as configs
+from madbench import cost, data, fleet, loops, models
+from madbench.generation import Cell, Generation, Kept, Shared, Work
+from madbench.metrics import Evaluator, features, select
+from madbench.metrics.features import Extractor
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of the grid."""
+
+    loop: loops.Loop
+    bias: float
+    seed: int
+
+    @property
+    def slug(self) -> str:
+        """A name for files."""
+        safe = "".join(c if c.isalnum() or c in "_.=-" else "-" for c in self.loop.name).strip("-")
+        return f"{safe}-bias{self.bias:g}-seed{self.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Everything about a run of `madbench run` that is known before it starts.
+
+    Attributes:
+      config: resolved, plain values.
+      source: of real samples.
+      runs: the grid: loops outer, then λ, then seeds.
+      family: the model family, for the plan's groups of devices.
+      generation: what the fleet maps.
+      plan: how runs are laid on devices.
+      costs: `cost.Cost` of one run by phase, of one call: begin, fit (a segment), finish, evaluate.
+      notes: for the user, one line each.
+    """
+
+    config: dict[str, Any]
+    source: data.Source
+    runs: list[Run]
+    family: models.Family
+    generation: Generation
+    plan: fleet.Plan
+    costs: dict[str, cost.Cost]
+    notes: list[str]
+
+    @property
+    def generations(self) -> int:
+        return self.config["generations"]
+
+    @cached_property
+    def planned(self) -> list[dict[str, Any]]:
+        """The cells of the tables, in order: each loop and λ, crossed with seeds and generations."""
+        return list({(r.loop.name, r.bias): {"loop": r.loop.name, "bias": r.bias} for r in self.runs}.values())
+
+    def cells(self, runs: list[Run]) -> Cell:
+        """`Cell` with arrays `[run]`."""
+        each = [Cell(loops.inputs(r.loop), np.float32(r.bias), np.uint32(r.seed)) for r in runs]
+        return jax.tree.map(lambda *v: _stack(v), *each)
+
+    def fit_flops(self) -> int:
+        """Matrix-product FLOPs of one run's fit in one generation."""
+        return self.costs["fit"].flops * self.family.segments
+
+    def sample_flops(self) -> int:
+        """Of its sampling, features included."""
+        return self.costs["finish"].flops
+
+
+def _stack(values: tuple) -> np.ndarray:
+    array = np.asarray(values)
+    return array.astype(np.int32) if array.dtype == np.int64 else array
+
+
+def prepare(config: Any, *, wave_size: int = 0) -> Job:
+    """Checks a config and plans its job.
+
+    Args:
+      config: `ConfigDict` as a file under `configs/` makes it, or resolved plain values.
+      wave_size: runs per wave where an earlier start of the same job has fixed them.
+
+    Raises:
+      ValueError: with one line for the user, whatever is wrong; nothing has been written or trained.
+    """
+    plain = config if isinstance(config, dict) else configs.resolve(config)
+    data_settings = dict(plain["data"])
+    reuse = data_settings.pop("reuse_fresh")
+    metrics = select(plain["metrics"]["names"])
+    parsed = [loops.parse(text, plain["n_initial"]) for text in plain["loops"]]
+    source = data.load(**data_settings)
+    features.check(plain["metrics"]["features"], source.shape, source.num_classes)
+    notes = _check_real_data(parsed, source, plain["generations"], reuse)
+    runs = [
+        Run(loop, bias, seed)
+        for loop in parsed
+        for bias in (plain["biases"] if loop.bias is None else [loop.bias])
+        for seed in plain["seeds"]
+    ]
+    shapes = loops.dims(parsed, plain["generations"])
+
+    def build(group):
+        settings = dict(plain["model"])
+        if settings.get("epochs"):
+            settings["steps"] = math.ceil(settings["epochs"] * shapes.capacity / settings["batch_size"])
+        return models.build(shape=source.shape, num_classes=source.num_classes, group=group, **settings)
+
+    family = build(None)
+    _check_family(family, plain, parsed, runs)
+    generation = Generation(
+        family=family,
+        shapes=shapes,
+        finetunes=any(loop.start == "finetune" for loop in parsed),
+        evaluator=Evaluator(metrics),
+        n_samples=source.reference.x.shape[0],
+        n_grid=plain["n_grid"] if source.bounds else 0,
+    )
+    costs = _costs(generation, source, runs[0], plain["metrics"]["features"])
+    kept = cost.tree_bytes(generation.blank(source.shape))
+    devices = jax.local_devices()
+    plan = fleet.make_plan(
+        len(runs),
+        len(devices),
+        batch_size=family.batch_size,
+        bytes_per_run=kept + max(c.peak_bytes for c in costs.values()),
+        bytes_shared=cost.tree_bytes(source),
+        bytes_limit=fleet.memory_limit(devices[0], plain["fleet"]["memory_fraction"]),
+        max_runs_per_device=plain["fleet"]["max_runs_per_device"],
+        wave_size=wave_size,
+    )
+    if plan.group_size > 1:
+        family = build(models.Group(fleet.AXIS, plan.members))
+        generation = dataclasses.replace(generation, family=family)
+    return Job(plain, source, runs, family, generation, plan, costs, notes)
+
+
+def _check_real_data(parsed, source, generations: int, reuse: bool) -> list[str]:
+    """Refuses loops that need more real samples than there are."""
+    if source.available is None:
+        return []
+    n_reference = source.reference.x.shape[0]
+    if n_reference > source.available:
+        raise ValueError(
+            f"config.data.n_reference={n_reference} leaves {source.available} training samples: the metrics' floors "
+            "compare two disjoint real sets of that size, so keep it to half of the data"
+        )
+    notes = []
+    for loop in parsed:
+        needed = loop.real_needed(generations)
+        if loop.n_initial > source.available or (needed > source.available and not reuse):
+            raise ValueError(
+                f"loop {loop.name} needs {needed} real samples ({loop.n_initial} initial, then {loop.n_fresh} fresh in "
+                f"each of {generations - 1} generations), and the training pool of {source.name} has "
+                f"{source.available}; lower n_initial, n_fresh or generations, or set config.data.reuse_fresh=True"
+            )
+        if needed > source.available:
+            notes.append(f"loop {loop.name} meets fresh samples more than once: {needed} of {source.available}")
+    return notes
+
+
+def _check_family(family, plain, parsed, runs) -> None:
+    for loop in parsed:
+        for t in range(1, plain["generations"] + 1):
+            size = loop.size(t)
+            if size < family.min_samples:
+                raise ValueError(
+                    f"loop {loop.name}: generation {t} trains on {size} sample(s), and {plain['model']['family']} "
+                    f"needs at least {family.min_samples}"
+                )
+            if size < family.batch_size:
+                raise ValueError(
+                    f"loop {loop.name}: generation {t} trains on {size} samples, fewer than "
+                    f"config.model.batch_size={family.batch_size}"
+                )
+    biased = [run for run in runs if run.bias != 1]
+    if biased and not family.has_bias:
+        raise ValueError(
+            f"λ={biased[0].bias:g} has no meaning for this {plain['model']['family']}: guidance needs class labels; "
+            "set config.biases=(1.0,)"
+        )
+    if plain["metrics"]["names"] and min(plain["data"].get("n_reference", 10), 10) < 6:
+        raise ValueError("config.data.n_reference must be at least 6: precision and recall look at 5 neighbours")
+
+
+def _costs(generation: Generation, source, run: Run, feature_name: str) -> dict[str, cost.Cost]:
+    """Of one run, by tracing; the feature network is not trained for it, so its own cost is left out."""
+    shape = lambda tree: jax.eval_shape(lambda: tree)
+    identity = Extractor(params=(), function=lambda _, x: x.reshape(x.shape[0], -1)[:, :84], label="")
+    reference = jax.eval_shape(identity, source.reference.x)
+    shared = Shared(shape(source), identity, reference)
+    cell = shape(Cell(jax.tree.map(jnp.asarray, loops.inputs(run.loop)), jnp.float32(1), jnp.uint32(0)))
+    kept: Kept = generation.blank(source.shape)
+    t = jax.ShapeDtypeStruct((), jnp.int32)
+    work: Work = jax.eval_shape(generation.begin, shared, cell, kept, t)
+    found = {
+        "begin": cost.estimate(generation.begin, shared, cell, kept, t),
+        "fit": cost.estimate(generation.fit, shared, cell, (kept, work), t),
+        "finish": cost.estimate(generation.finish, shared, cell, (kept, work), t),
+    }
+    with jax.enable_x64(True):
+        found["evaluate"] = cost.estimate(generation.evaluate, shared, cell, reference, t)
+    return found

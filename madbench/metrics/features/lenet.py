@@ -1,0 +1,136 @@
+"""The suite's own feature network: a small LeNet classifier (LeCun et al. 1998) for images up to 32x32.
+
+It is trained once on the real training pool, deterministically, and cached by the hash of everything it depends on.
+Features are the 84 activations before the last layer (F6 in the paper). MAD (arXiv 2307.01850) judges MNIST on
+"features of LeNet" without saying which layer, nor how it was trained; this file pins both.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from madbench.metrics.features.extractor import Extractor
+
+VERSION = 1
+RECIPE = dict(version=VERSION, steps=500, batch_size=128, learning_rate=6e-3, weight_decay=1e-2, seed=0)
+
+
+class LeNet(nn.Module):
+    """`x [n, height, width, channels] -> (features [n, 84], logits [n, num_classes])`."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        kernel = 3 if max(x.shape[1:3]) < 16 else 5
+        for channels in (16, 32):
+            x = _halve(nn.relu(nn.Dense(channels)(_patches(x, kernel))))
+        x = nn.relu(nn.Dense(120)(x.reshape(x.shape[0], -1)))
+        features = nn.relu(nn.Dense(84)(x))
+        return features, nn.Dense(self.num_classes)(features)
+
+
+def _patches(x: jax.Array, side: int) -> jax.Array:
+    """The `side` x `side` neighbourhood of each pixel along the channels: a convolution is then a matrix product."""
+    reach = side // 2
+    _, height, width, _ = x.shape
+    padded = jnp.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+    shifts = [padded[:, i : i + height, j : j + width] for i in range(side) for j in range(side)]
+    return jnp.concatenate(shifts, axis=-1)
+
+
+def _halve(x: jax.Array) -> jax.Array:
+    """The maximum of each 2x2 square; an odd last row or column is dropped."""
+    n, height, width, channels = x.shape
+    x = x[:, : height // 2 * 2, : width // 2 * 2]
+    return x.reshape(n, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
+
+
+def check(shape: tuple[int, ...], num_classes: int) -> None:
+    """Raises ValueError unless there are small labelled images to train on."""
+    if len(shape) != 3 or not 4 <= min(shape[:2]) <= max(shape[:2]) <= 32:
+        raise ValueError(f"config.metrics.features='lenet' sees images of 4x4 to 32x32, not {shape}; try 'raw'")
+    if num_classes < 2:
+        raise ValueError("config.metrics.features='lenet' is trained on labels, and this dataset has none; try 'raw'")
+
+
+def build(pool, num_classes: int, cache: str) -> Extractor:
+    """Loads the network trained on `pool` from `cache`, or trains it and stores it there."""
+    x, y = np.asarray(pool.x), np.asarray(pool.y)
+    digest = hashlib.sha256(json.dumps([RECIPE, x.shape, num_classes], sort_keys=True).encode())
+    digest.update(x.tobytes() + y.tobytes())
+    path = pathlib.Path(cache) / f"lenet-{digest.hexdigest()[:16]}.npz"
+    params = _load(path)
+    if params is None:
+        params = jax.tree.map(np.asarray, train(x, y, num_classes))
+        _store(path, params)
+    weights = hashlib.sha256(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(params))).hexdigest()
+    return Extractor(params=params, function=_features, label=f"lenet-{VERSION}:{weights[:12]}")
+
+
+def _features(params, x: jax.Array) -> jax.Array:
+    return LeNet(params["Dense_4"]["bias"].shape[-1]).apply({"params": params}, x)[0]
+
+
+def train(x: np.ndarray, y: np.ndarray, num_classes: int):
+    """Adam with decoupled weight decay and a cosine schedule, batches shifted by up to one pixel.
+
+    Args:
+      x: float32 `[n, height, width, channels]` in [-1, 1].
+      y: int32 `[n]`.
+      num_classes: of `y`.
+    """
+    net = LeNet(num_classes)
+    key = jax.random.key(RECIPE["seed"])
+    params = net.init(key, x[:1])["params"]
+    schedule = optax.cosine_decay_schedule(RECIPE["learning_rate"], RECIPE["steps"])
+    optimizer = optax.adamw(schedule, weight_decay=RECIPE["weight_decay"])
+    labels = jnp.asarray(y)
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-1.0)
+
+    def loss(params, image, label):
+        return optax.softmax_cross_entropy_with_integer_labels(net.apply({"params": params}, image)[1], label).mean()
+
+    @jax.jit
+    def step(params, state, i):
+        index_key, shift_key = jax.random.split(jax.random.fold_in(key, i + 1))
+        index = jax.random.randint(index_key, (RECIPE["batch_size"],), 0, x.shape[0])
+        row, column = jax.random.randint(shift_key, (2,), 0, 3)  # one shift a batch: a shift an image is slow
+        image = jax.lax.dynamic_slice(padded[index], (0, row, column, 0), (RECIPE["batch_size"], *x.shape[1:]))
+        update, state = optimizer.update(jax.grad(loss)(params, image, labels[index]), state, params)
+        return optax.apply_updates(params, update), state
+
+    state = optimizer.init(params)
+    for i in range(RECIPE["steps"]):
+        params, state = step(params, state, jnp.int32(i))
+    return params
+
+
+def _load(path: pathlib.Path):
+    """The cached weights, or None where there are none or the file is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            params: dict = {}
+            for name in file.files:
+                layer, leaf = name.split("/")
+                params.setdefault(layer, {})[leaf] = file[name]
+            return params
+    except (OSError, ValueError, EOFError, KeyError):
+        return None
+
+
+def _store(path: pathlib.Path, params) -> None:
+    """Written beside its place and moved there whole, so that no reader meets half a file."""
+    flat = {f"{layer}/{leaf}": value for layer, leaves in params.items() for leaf, value in leaves.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(f".{os.getpid()}.tmp")
+    with open(draft, "wb") as file:
+        np.savez(file, **flat)
+    os.replace(draft, path)

@@ -1,0 +1,18 @@
+"""The samples themselves as features: for vectors, and for images where pixels are to be compared."""
+
+import jax
+
+from madbench.metrics.features.extractor import Extractor
+
+
+def check(shape: tuple[int, ...], num_classes: int) -> None:
+    """Takes anything."""
+
+
+def build(pool, num_classes: int, cache: str) -> Extractor:
+    """There is nothing to train."""
+    return Extractor(params=(), function=_flatten, label="raw-1")
+
+
+def _flatten(params, x: jax.Array) -> jax.Array:
+    return x.reshape(x.shape[0], -1)

@@ -1,0 +1,260 @@
+"""Class-conditional diffusion in the EDM design, with guidance as the sampling bias λ.
+
+Sources:
+  EDM       Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", arXiv 2206.00364
+  EDM2      Karras et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models", arXiv 2312.02696
+  guidance  Ho and Salimans 2022, "Classifier-Free Diffusion Guidance", arXiv 2207.12598
+  MAD       Alemohammad et al. 2023, arXiv 2307.01850, section 2: λ = 1/(1+w)
+"""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from madbench.models.family import Group, check_whole
+from madbench.networks import DiffusionTransformer, ResidualMLP
+from madbench.samples import Samples
+
+
+class DiffusionState(NamedTuple):
+    """A frozen pytree; see `models.family.State`.
+
+    Attributes:
+      params: weights under training.
+      ema: their average, which samples are drawn with.
+      optimizer: Adam's moments.
+      step: int32 scalar, optimizer steps taken in this generation.
+    """
+
+    params: Any
+    ema: Any
+    optimizer: Any
+    step: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Diffusion:
+    """A denoiser D(x; σ, label) and its training and sampling.
+
+    Attributes:
+      net: linen module `(x, noise, label) -> like x`.
+      shape: of one sample.
+      num_classes: 0 for an unconditional model.
+      group: devices that share a run.
+      steps: optimizer steps of one fit; with `epochs`, of the largest training set's fit.
+      epochs: 0 for the same steps whatever the training set's size (PROTOCOL, section 2); otherwise each fit makes
+        `epochs` passes over its own set.
+      batch_size: samples per step.
+      learning_rate: Adam's, after warm-up and before the decay to 0.
+      warmup: share of the steps in which the learning rate rises linearly.
+      label_dropout: share of the labels hidden in training, so that the model also learns the unconditional density.
+      ema_exponent: γ of EDM2's power-function average; 16.97 is a relative width of 0.05.
+      sigma_data: standard deviation of the data.
+      p_mean, p_std: ln σ ~ N(p_mean, p_std²) in training (EDM, table 1).
+      sigma_min, sigma_max, rho, sampler_steps: noise levels of the sampler (EDM, equation 5).
+      sample_batch: samples denoised at a time.
+    """
+
+    net: nn.Module
+    shape: tuple[int, ...]
+    num_classes: int
+    group: Group
+    steps: int = 1000
+    epochs: float = 0.0
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    warmup: float = 0.05
+    label_dropout: float = 0.1
+    ema_exponent: float = 16.97
+    sigma_data: float = 0.5
+    p_mean: float = -1.2
+    p_std: float = 1.2
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+    sampler_steps: int = 18
+    sample_batch: int = 4096
+
+    min_samples = 1
+
+    def __post_init__(self):
+        check_whole(1, steps=self.steps, batch_size=self.batch_size, sample_batch=self.sample_batch)
+        check_whole(2, sampler_steps=self.sampler_steps)
+        for name in ("learning_rate", "sigma_data", "p_std", "sigma_min", "rho"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"config.model.{name} must be positive, not {getattr(self, name)!r}")
+        for name in ("label_dropout", "warmup"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"config.model.{name} must lie in [0, 1), not {getattr(self, name)!r}")
+        if not self.sigma_min < self.sigma_max:
+            raise ValueError(f"config.model.sigma_max={self.sigma_max} must exceed sigma_min={self.sigma_min}")
+        if not self.epochs >= 0:
+            raise ValueError(f"config.model.epochs must be at least 0, not {self.epochs!r}")
+        if self.batch_size % self.group.size:
+            raise ValueError(
+                f"config.model.batch_size={self.batch_size} must be a multiple of a run's {self.group.size} devices"
+            )
+
+    @property
+    def has_bias(self) -> bool:
+        return self.num_classes > 0
+
+    @property
+    def segments(self) -> int:
+        return next(s for s in range(10, 0, -1) if self.steps % s == 0)
+
+    def init(self, key: jax.Array) -> DiffusionState:
+        x = jnp.zeros((1, *self.shape))
+        params = self.net.init(key, x, jnp.zeros((1,)), jnp.zeros((1,), jnp.int32))["params"]
+        return DiffusionState(params, params, self._optimizer.init(params), jnp.int32(0))
+
+    def fit(self, key: jax.Array, training_set, state: DiffusionState) -> tuple[DiffusionState, jax.Array]:
+        """`steps / segments` optimizer steps."""
+        total = jnp.ceil(self.epochs * training_set.size / self.batch_size) if self.epochs else self.steps
+
+        def step(state, _):
+            return self._step(jax.random.fold_in(key, state.step), training_set, total, state)
+
+        state, losses = jax.lax.scan(step, state, length=self.steps // self.segments)
+        points = next(p for p in range(10, 0, -1) if losses.shape[0] % p == 0)
+        return state, losses.reshape(points, -1).mean(axis=1)
+
+    def sample(self, key: jax.Array, state: DiffusionState, n: int, bias: jax.Array) -> Samples:
+        """Heun's second-order sampler (EDM, algorithm 1, deterministic), guided by w = 1/λ - 1."""
+        label = jnp.arange(n, dtype=jnp.int32) % max(self.num_classes, 1)
+        noise = jax.random.normal(key, (n, *self.shape))
+
+        def solve(rows):  # ([m, *shape], [m]) -> [m, *shape]
+            return self._heun(lambda x, sigma: self._guided(state.ema, x, sigma, rows[1], bias), rows[0])
+
+        def in_chunks(rows):
+            if rows[1].shape[0] <= self.sample_batch:
+                return solve(rows)
+            one = lambda row: solve(jax.tree.map(lambda a: a[None], row))[0]
+            return jax.lax.map(one, rows, batch_size=self.sample_batch)
+
+        return Samples(self.group.map_rows(in_chunks, (noise, label)), label)
+
+    def _step(self, key, training_set, total, state):
+        """One optimizer step; the loss is EDM's equation 8 with the weights of table 1."""
+        data_key, label_key, sigma_key, noise_key = jax.random.split(key, 4)
+        batch = training_set.batch(data_key, self.batch_size)
+        dropped = jax.random.bernoulli(label_key, self.label_dropout if self.num_classes else 0.0, (self.batch_size,))
+        label = jnp.where(dropped, self.num_classes, batch.y)
+        sigma = jnp.exp(self.p_mean + self.p_std * jax.random.normal(sigma_key, (self.batch_size,)))
+        noise = jax.random.normal(noise_key, batch.x.shape)
+        x, label, sigma, noise = self.group.part((batch.x, label, sigma, noise))
+
+        def loss(params):
+            weight = (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
+            error = self._denoise(params, x + _expand(sigma, x) * noise, sigma, label) - x
+            return jnp.mean(weight * jnp.mean(jnp.square(error).reshape(x.shape[0], -1), axis=1))
+
+        value, gradient = self.group.mean(jax.value_and_grad(loss)(state.params))
+        update, optimizer = self._optimizer.update(gradient, state.optimizer)
+        rate = -self._rate(state.step / total)
+        params = jax.tree.map(lambda p, u: p + rate * u, state.params, update)
+        # EDM2, equation 127: the average's weight of the newest parameters at step t (from 1).
+        keep = (1 - 1 / (state.step + 1)) ** (self.ema_exponent + 1)
+        ema = jax.tree.map(lambda e, p: keep * e + (1 - keep) * p, state.ema, params)
+        new = DiffusionState(params, ema, optimizer, state.step + 1)
+        if self.epochs:  # a smaller set's fit is over sooner; it waits for the others
+            new = jax.tree.map(lambda a, b: jnp.where(state.step < total, a, b), new, state)
+        return new, value
+
+    def _denoise(self, params, x, sigma, label):
+        """D(x; σ) by preconditioning F (EDM, equation 7 and table 1)."""
+        variance = sigma**2 + self.sigma_data**2
+        c_skip = self.sigma_data**2 / variance
+        c_out = sigma * self.sigma_data * jax.lax.rsqrt(variance)
+        c_in = jax.lax.rsqrt(variance)
+        f = self.net.apply({"params": params}, _expand(c_in, x) * x, jnp.log(sigma) / 4, label)
+        return _expand(c_skip, x) * x + _expand(c_out, x) * f
+
+    def _guided(self, params, x, sigma, label, bias):
+        """D_u + (1+w)(D_c - D_u) with 1+w = 1/λ: Ho and Salimans, equation 6, for the denoiser."""
+        n = x.shape[0]
+        sigma = jnp.full((n,), sigma)
+        if not self.num_classes:
+            return self._denoise(params, x, sigma, label)
+        no_label = jnp.full_like(label, self.num_classes)
+        twice = lambda a, b: jnp.concatenate([a, b])
+        both = self._denoise(params, twice(x, x), twice(sigma, sigma), twice(label, no_label))
+        conditional, unconditional = jnp.split(both, 2)
+        return unconditional + (conditional - unconditional) / bias
+
+    def _heun(self, denoise, noise):
+        """EDM, algorithm 1 without stochasticity, from σ_max to 0."""
+        i = jnp.arange(self.sampler_steps)
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        sigma = (high + i / max(self.sampler_steps - 1, 1) * (low - high)) ** self.rho
+
+        def step(x, levels):
+            here, there = levels
+            slope = (x - denoise(x, here)) / here
+            euler = x + (there - here) * slope
+            slope = (slope + (euler - denoise(euler, there)) / there) / 2
+            return x + (there - here) * slope, None
+
+        x, _ = jax.lax.scan(step, sigma[0] * noise, (sigma[:-1], sigma[1:]))
+        return denoise(x, sigma[-1])  # the last step, to σ = 0, is Euler's: it lands on the denoised image
+
+    @property
+    def _optimizer(self) -> optax.GradientTransformation:
+        return optax.scale_by_adam(b1=0.9, b2=0.99)
+
+    def _rate(self, progress):
+        """Linear warm-up, then a half cosine to 0."""
+        rise = jnp.minimum(progress / self.warmup, 1.0) if self.warmup else 1.0
+        return self.learning_rate * rise * 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(progress, 1.0)))
+
+
+def _expand(scale: jax.Array, x: jax.Array) -> jax.Array:
+    return scale.reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def build(
+    *,
+    shape: tuple[int, ...],
+    num_classes: int,
+    group: Group,
+    network: str = "mlp",
+    width: int = 256,
+    depth: int = 2,
+    heads: int = 4,
+    patch: int = 2,
+    dtype: str = "float32",
+    remat: bool = False,
+    **settings,
+) -> Diffusion:
+    """Settings of `config.model`.
+
+    Args:
+      shape: of one sample.
+      num_classes: 0 for an unconditional model.
+      group: devices that share a run.
+      network: `mlp` or `transformer`.
+      width, depth: of either network.
+      heads, patch, dtype, remat: of the transformer.
+      **settings: fields of `Diffusion`.
+    """
+    check_whole(1, width=width, depth=depth, heads=heads, patch=patch)
+    if network == "transformer":
+        if len(shape) != 3:
+            raise ValueError(f"config.model.network='transformer' needs images, not samples of shape {shape}")
+        if shape[0] % patch or shape[1] % patch or width % heads:
+            raise ValueError(
+                f"config.model: patch={patch} must divide the image's {shape[0]}x{shape[1]}, "
+                f"and heads={heads} the width {width}"
+            )
+        net = DiffusionTransformer(num_classes + 1, width, depth, heads, patch, dtype, remat)
+    elif network == "mlp":
+        net = ResidualMLP(num_classes + 1, width, depth)
+    else:
+        raise ValueError(f"unknown network {network!r}; config.model.network is mlp or transformer")
+    return Diffusion(net=net, shape=tuple(shape), num_classes=num_classes, group=group, **settings)

@@ -1,0 +1,102 @@
+"""What a model family is: three pure functions of one run.
+
+Families do not know that `fleet` maps them over hundreds of runs. The one thing they may know of is their `Group`: the
+devices among which the fleet divides the batch of a run where runs are fewer than devices.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from madbench.samples import Samples
+
+# A frozen pytree with a field `params`: what the model has learned. Fine-tuning carries `params` into the next
+# generation; everything else (optimizer, averages, counters) `init` makes anew.
+State = Any
+
+
+class Family(Protocol):
+    """A model family.
+
+    Attributes:
+      segments: calls of `fit` that make up one fit. The state carries its step, so that calls with one key continue
+        each other; between them the host shows progress and can stop.
+      steps: optimizer steps of one fit; 0 where the fit is exact.
+      batch_size: samples per step; 0 where the fit takes the whole set.
+      min_samples: smallest training set that can be fitted.
+      has_bias: whether a λ below 1 means anything to this model.
+    """
+
+    segments: int
+    steps: int
+    batch_size: int
+    min_samples: int
+    has_bias: bool
+
+    def init(self, key: jax.Array) -> State:
+        """A new model."""
+
+    def fit(self, key: jax.Array, training_set: Any, state: State) -> tuple[State, jax.Array]:
+        """Advances by one segment on `training_set` (`loops.TrainingSet`).
+
+        Returns:
+          (state, curve float32 `[points]`): the training loss, averaged over equal parts of the segment.
+        """
+
+    def sample(self, key: jax.Array, state: State, n: int, bias: jax.Array) -> Samples:
+        """`n` samples at sampling bias λ = `bias`, labels in equal numbers: 0, 1, 2, …, 0, 1, 2, …
+
+        The first rows do not depend on `n`.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The devices that share one run. With one device, everything here is the identity.
+
+    Attributes:
+      axis: name of the mapped device axis.
+      members: for each group, the indices of its devices on that axis.
+    """
+
+    axis: str | None = None
+    members: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def size(self) -> int:
+        return len(self.members[0]) if self.members else 1
+
+    def part(self, batch: Any) -> Any:
+        """This device's equal part of a batch `[n, ...]`; `n` is a multiple of the group's size."""
+        if self.size == 1:
+            return batch
+        rank = jax.lax.axis_index(self.axis) % self.size  # members are consecutive
+        cut = lambda a: jax.lax.dynamic_slice_in_dim(a, rank * (a.shape[0] // self.size), a.shape[0] // self.size)
+        return jax.tree.map(cut, batch)
+
+    def mean(self, tree: Any) -> Any:
+        """The mean over the group, of gradients and losses."""
+        if self.size == 1:
+            return tree
+        return jax.lax.pmean(tree, self.axis, axis_index_groups=[list(m) for m in self.members])
+
+    def map_rows(self, function: Callable[[Any], jax.Array], rows: Any) -> jax.Array:
+        """`function(rows)` for a row-wise function, each device computing its part; every device gets all rows."""
+        if self.size == 1:
+            return function(rows)
+        n = jax.tree.leaves(rows)[0].shape[0]
+        pad = -n % self.size
+        padded = jax.tree.map(lambda a: a[jnp.arange(n + pad) % n] if pad else a, rows)
+        out = function(self.part(padded))
+        groups = [list(m) for m in self.members]
+        return jax.lax.all_gather(out, self.axis, axis_index_groups=groups, tiled=True)[:n]
+
+
+def check_whole(least: int, **settings) -> None:
+    """Raises ValueError unless each of `settings` (of `config.model`) is a whole number of at least `least`."""
+    for name, value in settings.items():
+        if type(value) is not int or value < least:
+            raise ValueError(f"config.model.{name} must be a whole number of at least {least}, not {value!r}")

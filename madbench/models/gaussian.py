@@ -1,0 +1,80 @@
+"""The Gaussian family: exact fit and exact sampling, in any dimension. Its loops have closed forms (PROTOCOL, §7)."""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from madbench.models.family import Group
+from madbench.samples import Samples
+
+
+class GaussianParams(NamedTuple):
+    """Mean float32 `[d]` and covariance float32 `[d, d]`."""
+
+    mean: jax.Array
+    covariance: jax.Array
+
+
+class GaussianState(NamedTuple):
+    """A frozen pytree; see `models.family.State`."""
+
+    params: GaussianParams
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaussian:
+    """N(μ, Σ) fitted by moments; λ samples from N(μ, λΣ) (arXiv 2307.01850, section 2).
+
+    Attributes:
+      shape: of one sample; flattened to d numbers.
+      ddof: 1 divides the scatter by n-1 (unbiased, the paper), 0 by n (maximum likelihood).
+    """
+
+    shape: tuple[int, ...]
+    ddof: int = 1
+
+    segments = 1
+    steps = 0
+    batch_size = 0
+    has_bias = True
+
+    @property
+    def min_samples(self) -> int:
+        return 1 + self.ddof
+
+    def init(self, key: jax.Array) -> GaussianState:
+        """The standard normal; an exact fit overwrites it."""
+        d = math.prod(self.shape)
+        return GaussianState(GaussianParams(jnp.zeros(d), jnp.eye(d)))
+
+    def fit(self, key, training_set, state: GaussianState) -> tuple[GaussianState, jax.Array]:
+        """Sample mean and covariance. The curve is empty: there is nothing to train."""
+        samples, weight = training_set.everything()
+        x = samples.x.reshape(weight.shape[0], -1)
+        size = weight.sum()
+        mean = weight @ x / size
+        centred = (x - mean) * weight[:, None]
+        covariance = centred.T @ centred / (size - self.ddof)
+        return GaussianState(GaussianParams(mean, covariance)), jnp.zeros((0,))
+
+    def sample(self, key: jax.Array, state: GaussianState, n: int, bias: jax.Array) -> Samples:
+        """Through `eigh` of Σ, so that a rank-deficient covariance is sampled exactly too."""
+        mean, covariance = state.params
+        if mean.shape[0] == 1:
+            factor = jnp.sqrt(covariance)
+        else:
+            value, vector = jnp.linalg.eigh(covariance)
+            factor = (vector * jnp.sqrt(jnp.maximum(value, 0.0))).T
+        noise = jax.random.normal(key, (n, mean.shape[0]))
+        x = mean + jnp.sqrt(bias) * noise @ factor
+        return Samples(x.reshape(n, *self.shape), jnp.zeros((n,), jnp.int32))
+
+
+def build(*, shape: tuple[int, ...], num_classes: int, group: Group, ddof: int = 1) -> Gaussian:
+    """Settings of `config.model`: `ddof`. Labels are ignored; a shared run is computed on each device of its group."""
+    if ddof not in (0, 1):
+        raise ValueError(f"config.model.ddof must be 0 or 1, not {ddof!r}")
+    return Gaussian(shape=shape, ddof=ddof)

@@ -1,0 +1,189 @@
+"""The one format on disk: written by `experiment`, read by everything that shows results. Imports no JAX.
+
+A workdir holds (schema version 1):
+  config.json       {"sha256", "config"}: the resolved config and the hash of its canonical JSON
+  environment.json  versions, devices, plan, hash of the source code, fingerprint of the dataset
+  reference.json    feature network, samples per metric, and the floors: each metric between disjoint real samples
+  metrics.jsonl     one row per (run, generation); only what is deterministic
+  timing.jsonl      one row per (wave, generation): seconds by phase, floating-point operations
+  checkpoints/, samples/, table.md, pictures
+Numbers are numbers; what does not exist is null. JSON is strict: no NaN, no Infinity.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+from madbench import __version__
+
+SCHEMA = 1
+# What identifies a row, in the order of the columns; the metrics follow.
+KEYS = ("task", "model", "loop", "bias", "seed", "generation")
+
+
+class ResultError(ValueError):
+    """A workdir that cannot be read; the message is one line for the user."""
+
+
+def row(
+    *,
+    task: str,
+    model: str,
+    loop: str,
+    bias: float,
+    seed: int,
+    generation: int,
+    n_real: int,
+    n_synthetic: int,
+    n_samples: int,
+    status: str,
+    metrics: dict[str, float | None],
+    metric_versions: dict[str, int],
+    features: str,
+) -> dict[str, Any]:
+    """One row of `metrics.jsonl`.
+
+    Args:
+      task, model, loop, bias, seed, generation: which run and generation.
+      n_real, n_synthetic: composition of the training set.
+      n_samples: generated samples, and as many reference samples, behind each metric.
+      status: "ok", or "diverged" from the first generation whose model or samples are not finite; metrics are null.
+      metrics: values by name.
+      metric_versions: by name.
+      features: label of the feature extractor.
+    """
+    return {
+        "schema": SCHEMA,
+        "benchmark": __version__,
+        "task": task,
+        "model": model,
+        "loop": loop,
+        "bias": bias,
+        "seed": seed,
+        "generation": generation,
+        "n_real": n_real,
+        "n_synthetic": n_synthetic,
+        "n_samples": n_samples,
+        "status": status,
+        **metrics,
+        "metric_versions": metric_versions,
+        "features": features,
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A workdir as its readers see it.
+
+    Attributes:
+      path: of the workdir.
+      config: the resolved config.
+      reference: content of reference.json.
+      environment: content of environment.json.
+      rows: content of metrics.jsonl, in the order of the file.
+    """
+
+    path: pathlib.Path
+    config: dict[str, Any]
+    reference: dict[str, Any]
+    environment: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics, as configured."""
+        return list(self.config["metrics"]["names"])
+
+
+def load(path: str | os.PathLike) -> Result:
+    """Reads a workdir.
+
+    Raises:
+      ResultError: it is no workdir, is of another schema, has no rows yet, or is damaged; one line.
+    """
+    path = pathlib.Path(path)
+    if not (path / "config.json").is_file():
+        raise ResultError(f"{path} is not a workdir of madbench: it has no config.json")
+    config, reference, environment = (
+        _read_object(path / f"{name}.json") for name in ("config", "reference", "environment")
+    )
+    rows = list(read_rows(path / "metrics.jsonl"))
+    if not rows:
+        raise ResultError(f"{path} has no results yet; finish its first generation with `madbench run`")
+    if any(r.get("schema") != SCHEMA for r in rows):
+        raise ResultError(f"{path} was written in another schema than {SCHEMA}; read it with the madbench it names")
+    return Result(path, config["config"], reference, environment, rows)
+
+
+def _read_object(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ResultError(f"{path} is missing: the run had not begun when it stopped; start it again") from None
+    except (OSError, ValueError) as error:
+        raise ResultError(f"{path} cannot be read: {error}") from None
+
+
+def read_rows(path: pathlib.Path) -> Iterable[dict[str, Any]]:
+    """The objects of a JSON-lines file, none where it is absent. A last line that a kill cut short is left out."""
+    if not path.exists():
+        return
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        try:
+            value = json.loads(line)
+            if not isinstance(value, dict) or not line.endswith(b"\n"):
+                raise ValueError("not an object on a line of its own")
+        except ValueError as error:
+            if not line.endswith(b"\n"):
+                return
+            raise ResultError(f"{path}, line {number}: {error}") from None
+        yield value
+
+
+def append_rows(path: pathlib.Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Adds objects to a JSON-lines file; they are on disk when this returns."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.writelines(json.dumps(r, allow_nan=False) + "\n" for r in rows)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Replaces a file whole: a reader, or a kill, meets the old content or the new."""
+    draft = path.with_name(f".{path.name}.tmp")
+    with open(draft, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+
+
+def write_rows(path: pathlib.Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Replaces a JSON-lines file whole."""
+    write_text(path, "".join(json.dumps(r, allow_nan=False) + "\n" for r in rows))
+
+
+def write_object(path: pathlib.Path, value: dict[str, Any]) -> None:
+    """Replaces a JSON file whole."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """sha256 of the config's canonical JSON: sorted keys, no spaces."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def to_csv(rows: list[dict[str, Any]]) -> str:
+    """Flat rows as CSV, columns in the order of first appearance, null as an empty cell."""
+    columns = list(dict.fromkeys(name for r in rows for name in r))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: "" if v is None else v for k, v in r.items()} for r in rows)
+    return out.getvalue()

@@ -1,0 +1,51 @@
+"""madbench: a JAX benchmark suite for self-consuming generative models."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "madbench/__init__.py").read_text())[1]
+
+setup(
+    name="madbench",
+    version=VERSION,
+    description="How much synthetic data is safe? A JAX benchmark suite for self-consuming generative models.",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.12",
+    packages=find_packages(include=["madbench", "madbench.*"]),
+    entry_points={"console_scripts": ["madbench = madbench.cli:main"]},
+    install_requires=[
+        "absl-py>=2.3",
+        "flax>=0.12",
+        "importlib_resources>=6.5",  # tensorflow-datasets needs it and does not say so
+        "jax>=0.11.2",  # 0.10.2 miscompiles a vmapped matvec on CPU (jax#39103), 0.11.1 updates in loops (jax#40101)
+        "matplotlib>=3.10",
+        "ml-collections>=1.1",
+        "numpy>=2.2",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.12",
+        "psutil>=6",
+        "rich>=14",
+        "scikit-learn>=1.6",
+        "scipy>=1.15",
+        "tensorflow-datasets>=4.9.9",
+    ],
+    extras_require={
+        "cuda": ["jax[cuda13]"],
+        "tpu": ["jax[tpu]"],
+        "prepare": ["tensorflow"],  # preparing TFDS image sets needs it; reading them does not
+        "test": ["pytest>=8", "pytest-cov>=6", "ruff>=0.12"],
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

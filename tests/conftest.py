@@ -1,0 +1,21 @@
+"""Four virtual CPU devices for every test, and one cache for trained feature extractors."""
+
+import os
+
+# Before JAX is imported anywhere: the flag is read once.
+_DEVICES = "--xla_force_host_platform_device_count"
+if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=4".strip()
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def feature_cache(tmp_path_factory):
+    """The directory of trained feature extractors: one for the session, unless the environment names another."""
+    if "MADBENCH_CACHE" in os.environ:
+        yield os.environ["MADBENCH_CACHE"]
+        return
+    os.environ["MADBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield os.environ["MADBENCH_CACHE"]
+    del os.environ["MADBENCH_CACHE"]
