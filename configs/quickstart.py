@@ -10,9 +10,10 @@ def get_config():
     config.seeds = 3
     config.generations = 5
     config.model.depth = 1
-    config.model.steps = 800
-    config.model.learning_rate = 6e-3
-    config.model.p_mean = -0.9
+    config.model.batch_size = 256
+    config.model.steps = 450
+    config.model.learning_rate = 1.2e-2
+    config.model.p_mean = -0.6
     config.model.sigma_max = 20.0
     config.model.sampler_steps = 12
     return config

@@ -29,11 +29,13 @@ def run(argv: list[str]) -> int:
         raise ValueError("--workdir=DIR is missing")
 
     logging.set_verbosity(logging.ERROR)  # Orbax reports every save
+    if values.dry_run:
+        from madbench import dry_run
+
+        print(dry_run.describe(config))
+        return 0
     from madbench import experiment
 
-    if values.dry_run:
-        print(experiment.dry_run(config))
-        return 0
     try:
         experiment.run(config, values.workdir, cache=values.cache)
     except experiment.Stopped as stopped:

@@ -1,24 +1,22 @@
 """The main job, read top to bottom: config -> grid of runs -> fleet -> generations -> results."""
 
 import contextlib
-import hashlib
 import json
 import pathlib
-import platform
 import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 from typing import Any
 
 import jax
 import numpy as np
 
-from madbench import checkpoints, cost, display, fleet, floors, grid, results
+from madbench import checkpoints, display, environment, fleet, floors, grid, results
 from madbench.checkpoints import Checkpoints, Progress
 from madbench.generation import Kept, Shared, Work
 from madbench.metrics import features
+from madbench.report import workdir as workdir_report
 
 DEFAULT_CACHE = "~/.cache/madbench"
 
@@ -52,9 +50,11 @@ def run(config: Any, workdir: str, *, cache: str = DEFAULT_CACHE, show: display.
     try:
         job = _as_begun(job, path)
         with _Signals() as signals:
-            _Experiment(job, path, cache, show, signals).run()
-        report(path, show.say)
-        _say_speed(path, job, time.monotonic() - begin, show)
+            experiment = _Experiment(job, path, cache, show, signals)
+            experiment.run()
+        workdir_report.write(results.load(path))
+        show.say(f"wrote the tables (table.md, …) and pictures (curves.png, …) into {path}")
+        _say_speed(experiment.flops, time.monotonic() - begin, show)
     finally:
         show.close()
         lock.release()
@@ -104,6 +104,7 @@ class _Experiment:
         self.checkpoints = Checkpoints(path / "checkpoints", job.config["keep_checkpoints"])
         self.fleet = fleet.Fleet(job.plan)
         self.cache = cache
+        self.flops = 0  # of matrix products, in this start
 
     def run(self) -> None:
         """All waves through all generations, from the newest checkpoint that can be used."""
@@ -189,7 +190,7 @@ class _Experiment:
                 "grid": job.planned,
             },
         )
-        _write_environment(self.path / "environment.json", job, self.show)
+        environment.write(self.path / "environment.json", job, self.show.say)
 
     def _compile(self) -> None:
         """Every program of the job, before its first wave; each is compiled once, whatever the grid."""
@@ -252,6 +253,7 @@ class _Experiment:
         results.append_rows(self.path / "metrics.jsonl", rows)
         timing = self._timing(wave, generation, n, watch, (job.family.segments - first) / job.family.segments)
         results.append_rows(self.path / "timing.jsonl", [timing])
+        self.flops += timing["fit_flops"] + timing["sample_flops"]
         self._save(Progress(wave, generation + 1, 0), kept, None, n)
         fd = [r["fd"] for r in rows if r.get("fd") is not None]
         mean = f", mean FD {np.mean(fd):.3g}" if fd else ""
@@ -314,7 +316,7 @@ class _Experiment:
             return
         bounds = self.job.source.bounds
         for each, x in zip(runs, grids, strict=True):
-            folder = self.path / "samples" / each.slug
+            folder = self.path / "samples" / results.slug(each.loop.name, each.bias, each.seed)
             folder.mkdir(parents=True, exist_ok=True)
             unit = (np.nan_to_num(x, nan=bounds[0]) - bounds[0]) / (bounds[1] - bounds[0])
             np.savez(folder / f"generation-{generation:04d}.npz", x=np.round(255 * unit).astype(np.uint8))
@@ -354,89 +356,12 @@ class _Watch:
         return self.seconds[phase]
 
 
-def _write_environment(path: pathlib.Path, job: grid.Job, show: display.Display) -> None:
-    device = jax.local_devices()[0]
-    versions = {p: metadata.version(p) for p in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")}
-    environment = {
-        "schema": results.SCHEMA,
-        "versions": {"madbench": results.__version__, "python": platform.python_version(), **versions},
-        "platform": platform.platform(),
-        "device": {"kind": device.device_kind, "platform": device.platform, "count": jax.device_count()},
-        "plan": {
-            name: getattr(job.plan, name)
-            for name in ("runs", "devices", "group_size", "runs_per_device", "wave_size", "waves")
-        },
-        "source_sha256": _source_hash(),
-        "dataset": dict(job.source.fingerprint),
-    }
-    if path.exists():
-        before = json.loads(path.read_text())
-        if {**before, "resumed_with": None} != {**environment, "resumed_with": None}:
-            show.say("warning: this start differs from the first in versions, devices or code; see environment.json")
-            before.setdefault("resumed_with", []).append(environment)
-        environment = before
-    results.write_object(path, environment)
-
-
-def _source_hash() -> str:
-    """sha256 over the package's Python files."""
-    root = pathlib.Path(__file__).parent
-    digest = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()
-
-
-def report(path: pathlib.Path, say=print) -> None:
-    """Table and pictures of a workdir, from its files alone."""
-    from madbench.report import write
-
-    write(results.load(path))
-    say(f"wrote {path}/table.md, table.csv, table.json, table.tex and pictures")
-
-
-def _say_speed(path: pathlib.Path, job: grid.Job, seconds: float, show: display.Display) -> None:
-    """FLOPs by count over wall time, beside a large matrix product in this process."""
-    flops = sum(r["fit_flops"] + r["sample_flops"] for r in results.read_rows(path / "timing.jsonl"))
+def _say_speed(flops: int, seconds: float, show: display.Display) -> None:
+    """Matrix-product FLOPs of this start over its wall time, beside a large matrix product in the same process."""
     show.say(f"{display.duration(seconds)} in all")
-    if flops and seconds > 5:
+    if flops and seconds > 10:  # below, the measurement would cost more than the job
         rate = fleet.matmul_rate()
         show.say(
             f"{flops / seconds / 1e9:.0f} GFLOP/s over wall time, compilation included: "
-            f"{flops / seconds / rate:.0%} of this machine's {rate / 1e9:.0f} GFLOP/s for a large matrix product"
+            f"{flops / seconds / rate:.0%} of the {rate / 1e9:.0f} GFLOP/s of a large matrix product here"
         )
-
-
-def dry_run(config: Any) -> str:
-    """What `run` would do: the resolved config, grid, plan, shapes, FLOPs and memory. Trains and writes nothing."""
-    job = grid.prepare(config)
-    shapes = job.generation.shapes
-    state = jax.eval_shape(job.family.init, jax.random.key(0))
-    n_params = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(state.params))
-    per_run = (job.fit_flops() + job.sample_flops()) * job.generations
-    lines = [
-        json.dumps(job.config, indent=2),
-        "",
-        f"grid        {len(job.runs)} runs x {job.generations} generations",
-        *(f"              {c['loop']}, λ = {c['bias']:g}, {_composition(job, c)}" for c in job.planned),
-        f"plan        {job.plan}",
-        f"model       {job.config['model']['family']}: {n_params:,} parameters, {job.family.steps} steps of "
-        f"{job.family.batch_size} a generation",
-        f"data        {job.source.name}: samples of shape {job.source.shape}, "
-        f"{'endless' if job.source.available is None else job.source.available} to train on, "
-        f"{job.generation.n_samples} for the metrics",
-        f"shapes      training set [{shapes.capacity}], synthetic memory [{shapes.slots}, {shapes.rows}] per run",
-        f"FLOPs       {job.fit_flops():.3g} fit + {job.sample_flops():.3g} sampling per run and generation, "
-        f"{per_run * len(job.runs):.3g} in all",
-        f"memory      {cost.format_bytes(job.plan.bytes_per_run)} per run, "
-        f"{cost.format_bytes(job.plan.bytes_shared)} shared by all, on each device",
-        *(f"note        {note}" for note in job.notes),
-    ]
-    return "\n".join(lines)
-
-
-def _composition(job: grid.Job, cell: dict[str, Any]) -> str:
-    loop = next(r.loop for r in job.runs if r.loop.name == cell["loop"])
-    at = lambda t: "{} real + {} synthetic".format(*loop.union(t))
-    budget = f", subsampled to {loop.budget}" if loop.budget else ""
-    return f"{at(1)}, then {at(min(2, job.generations))} … {at(job.generations)}{budget}"

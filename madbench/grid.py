@@ -24,12 +24,6 @@ class Run:
     bias: float
     seed: int
 
-    @property
-    def slug(self) -> str:
-        """A name for files."""
-        safe = "".join(c if c.isalnum() or c in "_.=-" else "-" for c in self.loop.name).strip("-")
-        return f"{safe}-bias{self.bias:g}-seed{self.seed}"
-
 
 @dataclasses.dataclass(frozen=True)
 class Job:

@@ -17,6 +17,7 @@ import io
 import json
 import os
 import pathlib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -177,6 +178,12 @@ def write_object(path: pathlib.Path, value: dict[str, Any]) -> None:
 def config_hash(config: dict[str, Any]) -> str:
     """sha256 of the config's canonical JSON: sorted keys, no spaces."""
     return hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def slug(loop: str, bias: float, seed: int) -> str:
+    """A run's name for files: "fresh_data-n_fresh=100-bias0.8-seed1"."""
+    safe = re.sub(r"[^\w.=-]+", "-", loop).strip("-")
+    return f"{safe}-bias{bias:g}-seed{seed}"
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:

@@ -68,6 +68,7 @@ def test_a_panel_for_each_metric_and_bias():
     assert [axis.get_yscale() for axis in figure.axes] == ["log", "log", "linear", "linear"]
     single = curves.plot(make(biases=(0.5,)))
     assert [axis.get_title() for axis in single.axes] == ["FD ↓", "recall ↑"]
+    assert single.legends[0].get_title().get_text() == "toy, vae, λ = 0.5"
 
 
 def test_lines_are_means_over_seeds():

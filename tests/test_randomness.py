@@ -12,7 +12,6 @@ from madbench.randomness import Role, key_for
 DRAWS = {
     "normal": lambda key, n: jax.random.normal(key, (n,)),
     "normal rows": lambda key, n: jax.random.normal(key, (n, 3)),
-    "normal images": lambda key, n: jax.random.normal(key, (n, 2, 2, 1)),
     "uniform": lambda key, n: jax.random.uniform(key, (n,)),
     "bernoulli": lambda key, n: jax.random.bernoulli(key, 0.3, (n,)),
     "randint": lambda key, n: jax.random.randint(key, (n,), 0, 1000),
@@ -69,4 +68,12 @@ def test_keys_are_the_same_for_numbers_and_for_traced_arrays():
 
 
 def test_role_numbers_are_part_of_the_protocol():
-    assert {role.name: int(role) for role in Role} == dict(DATA=0, COMPOSE=1, INIT=2, FIT=3, SAMPLE=4, GRID=5, FLOOR=6)
+    assert {role.name: int(role) for role in Role} == {
+        "DATA": 0,
+        "COMPOSE": 1,
+        "INIT": 2,
+        "FIT": 3,
+        "SAMPLE": 4,
+        "GRID": 5,
+        "FLOOR": 6,
+    }

@@ -59,7 +59,8 @@ def plot(result: Result) -> Figure:
     for i, metric in enumerate(metrics):
         _scale(list(axes[i]), metric, result.reference.get("floors", {}).get(metric, {}))
     _label(axes, metrics, biases, result.config["generations"])
-    _legends(figure, f"{cells[0].task}, {cells[0].model}", styles, any_diverged)
+    only = f", λ = {biases[0]:g}" if len(biases) == 1 else ""
+    _legends(figure, f"{cells[0].task}, {cells[0].model}{only}", styles, any_diverged)
     return figure
 
 

@@ -1,0 +1,49 @@
+"""What `madbench run` would do, without doing it."""
+
+import json
+from typing import Any
+
+import jax
+import numpy as np
+
+from madbench import grid
+from madbench.cost import format_bytes
+
+
+def describe(config: Any) -> str:
+    """The resolved config, grid, plan, shapes, FLOPs and memory, as text. Trains and writes nothing.
+
+    Raises:
+      ValueError: whatever is wrong with the config; one line.
+    """
+    job = grid.prepare(config)
+    shapes = job.generation.shapes
+    state = jax.eval_shape(job.family.init, jax.random.key(0))
+    n_params = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(state.params))
+    per_run = (job.fit_flops() + job.sample_flops()) * job.generations
+    lines = [
+        json.dumps(job.config, indent=2),
+        "",
+        f"grid        {len(job.runs)} runs x {job.generations} generations",
+        *(f"              {c['loop']}, λ = {c['bias']:g}, {_composition(job, c)}" for c in job.planned),
+        f"plan        {job.plan}",
+        f"model       {job.config['model']['family']}: {n_params:,} parameters, {job.family.steps} steps of "
+        f"{job.family.batch_size} a generation",
+        f"data        {job.source.name}: samples of shape {job.source.shape}, "
+        f"{'endless' if job.source.available is None else job.source.available} to train on, "
+        f"{job.generation.n_samples} for the metrics",
+        f"shapes      training set [{shapes.capacity}], synthetic memory [{shapes.slots}, {shapes.rows}] per run",
+        f"FLOPs       {job.fit_flops():.3g} fit + {job.sample_flops():.3g} sampling per run and generation, "
+        f"{per_run * len(job.runs):.3g} in all",
+        f"memory      {format_bytes(job.plan.bytes_per_run)} per run, "
+        f"{format_bytes(job.plan.bytes_shared)} shared by all, on each device",
+        *(f"note        {note}" for note in job.notes),
+    ]
+    return "\n".join(lines)
+
+
+def _composition(job: grid.Job, cell: dict[str, Any]) -> str:
+    loop = next(r.loop for r in job.runs if r.loop.name == cell["loop"])
+    at = lambda t: "{} real + {} synthetic".format(*loop.union(t))
+    budget = f", subsampled to {loop.budget}" if loop.budget else ""
+    return f"{at(1)}, then {at(min(2, job.generations))} … {at(job.generations)}{budget}"
