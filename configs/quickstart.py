@@ -9,11 +9,14 @@ def get_config():
     config.biases = (1.0, 0.5)
     config.seeds = 3
     config.generations = 5
+    config.model.width = 320
     config.model.depth = 1
     config.model.batch_size = 256
-    config.model.steps = 450
+    config.model.steps = 300
     config.model.learning_rate = 1.2e-2
     config.model.p_mean = -0.6
+    config.model.sigma_min = 0.01
     config.model.sigma_max = 20.0
-    config.model.sampler_steps = 12
+    config.model.rho = 5.0
+    config.model.sampler_steps = 20
     return config

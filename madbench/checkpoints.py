@@ -41,7 +41,10 @@ class Checkpoints:
         self._keep = keep
 
     def save(self, progress: Progress, tree: Any) -> None:
-        """Writes host arrays; when this returns they are safe from a kill. Older checkpoints go."""
+        """Writes host arrays; when this returns they are safe from a kill.
+
+        All but the newest go: older ones, what a kill cut short, and later ones that could not be used.
+        """
         from orbax.checkpoint import v1 as orbax
 
         self._directory.mkdir(exist_ok=True)
@@ -50,9 +53,10 @@ class Checkpoints:
         self._manifest(path).unlink(missing_ok=True)
         orbax.save_pytree(path.absolute(), leaves, overwrite=True)
         results.write_object(self._manifest(path), {**dataclasses.asdict(progress), "sha256": _digest(leaves)})
-        for old in self._names()[: -self._keep]:
-            self._manifest(self._directory / old).unlink(missing_ok=True)
-            shutil.rmtree(self._directory / old, ignore_errors=True)
+        kept = [name for name in self._names() if name <= progress.name][-self._keep :]
+        for entry in sorted(self._directory.iterdir(), key=pathlib.Path.is_dir):  # manifests before their arrays
+            if entry.name.removesuffix(".json") not in kept:
+                shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink()
 
     def restore(self, like: Callable[[Progress], Any], warn: Callable[[str], None]) -> Iterator[tuple[Progress, Any]]:
         """Checkpoints that can be used, newest first.
@@ -68,6 +72,8 @@ class Checkpoints:
             try:
                 manifest = json.loads(self._manifest(path).read_text())
                 progress = Progress(manifest["wave"], manifest["generation"], manifest["segment"])
+                if progress.name != name:
+                    raise ValueError("its manifest is another's")
                 leaves = {k: np.asarray(v) for k, v in orbax.load_pytree(path.absolute()).items()}
                 if _digest(leaves) != manifest["sha256"]:
                     raise ValueError("its arrays are not those that were saved")
@@ -76,7 +82,8 @@ class Checkpoints:
                 if [(a.shape, a.dtype) for a in arrays] != [(s.shape, s.dtype) for s in shapes]:
                     raise ValueError("its arrays have other shapes than this run")
             except Exception as error:  # Orbax raises what its storage raises: any failure means "not this one"
-                warn(f"checkpoint {name} is damaged ({str(error).splitlines()[0][:120]}); trying the one before")
+                reason = " ".join(str(error).split())[:120] or type(error).__name__
+                warn(f"checkpoint {name} is damaged ({reason}); trying the one before")
                 continue
             yield progress, jax.tree.unflatten(structure, arrays)
 
@@ -157,7 +164,7 @@ def _match(path: pathlib.Path, config: dict[str, Any]) -> None:
         return
     try:
         found = json.loads(path.read_text())["config"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise WorkdirError(f"{path} cannot be read; choose another --workdir") from None
     if found != config:
         raise WorkdirError(

@@ -17,17 +17,19 @@ def main(argv: list[str] | None = None) -> int:
     argv = list(sys.argv if argv is None else argv)
     from madbench import commands
 
-    name = argv[1] if len(argv) > 1 else "--help"
-    if name in ("--help", "-h", "help"):
+    name = argv[1] if len(argv) > 1 else "help"
+    if name == "help" or {"--help", "-h"} & set(argv):
         print(USAGE)
         return 0
     try:
         if name not in commands.COMMANDS:
             raise ValueError(f"unknown command {name!r}; choose from {', '.join(commands.COMMANDS)}")
         return commands.COMMANDS[name](argv[:1] + argv[2:])
-    except (ValueError, flags.Error) as error:
+    except (ValueError, OSError, flags.Error) as error:
         print(f"madbench: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # before a job begins, or the second time within one
+        return 130
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """The commands of the command line: each reads its flags and calls one function."""
 
 import os
+import runpy
 import sys
 
 from absl import flags, logging
-from ml_collections import config_flags
+from ml_collections import config_dict, config_flags
 
 from madbench import results
 
@@ -12,19 +13,13 @@ from madbench import results
 def run(argv: list[str]) -> int:
     """`madbench run`."""
     values = flags.FlagValues()
+    flags.DEFINE_string("config", None, "A file with get_config().", flag_values=values)
     flags.DEFINE_string("workdir", None, "Where results go.", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "Print the plan and train nothing.", flag_values=values)
     cache = os.environ.get("MADBENCH_CACHE", "~/.cache/madbench")
     flags.DEFINE_string("cache", cache, "Where trained feature networks are kept.", flag_values=values)
-    config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True, sys_argv=argv)
-    _check_file(argv)
-    try:
-        rest = values(argv)[1:]
-        config = values["config"].value
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"--config: {str(error).strip(chr(39))}") from error
-    if rest:
-        raise ValueError(f"unexpected argument {rest[0]!r}")
+    rest = values(argv, known_only=True)
+    config = _override(_read_config(values.config), rest)
     if not values.dry_run and not values.workdir:
         raise ValueError("--workdir=DIR is missing")
 
@@ -47,16 +42,37 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _check_file(argv: list[str]) -> None:
-    """The config file must be there; ml_collections would say so only later, and with a traceback."""
-    for i, argument in enumerate(argv):
-        name, equals, value = argument.lstrip("-").partition("=")
-        if name == "config" and argument.startswith("-"):
-            path = value if equals else "".join(argv[i + 1 : i + 2])
-            if not os.path.isfile(path.partition(":")[0]):
-                raise ValueError(f"config file {path!r} is not there")
-            return
-    raise ValueError("--config=FILE is missing; try --config=configs/quickstart.py")
+def _read_config(name: str | None) -> config_dict.ConfigDict:
+    """What `get_config()` in a file returns. "FILE:TEXT" passes TEXT to it.
+
+    Not by `DEFINE_config_file`, which loads with a method that Python 3.15 removes and reports errors as tracebacks.
+    """
+    if not name:
+        raise ValueError("--config=FILE is missing; try --config=configs/quickstart.py")
+    path, colon, text = name.partition(":")
+    if not os.path.isfile(path):
+        raise ValueError(f"config file {path!r} is not there")
+    try:
+        get_config = runpy.run_path(path).get("get_config")
+        config = get_config(*[text] * bool(colon)) if get_config else None
+    except Exception as error:  # whatever the file's own code raises
+        raise ValueError(f"config file {path!r}: {type(error).__name__}: {error}") from error
+    if not isinstance(config, config_dict.ConfigDict):
+        raise ValueError(f"config file {path!r} needs a get_config() that returns madbench.config.base(), with changes")
+    return config
+
+
+def _override(config: config_dict.ConfigDict, argv: list[str]) -> config_dict.ConfigDict:
+    """The config with the `--config.FIELD=VALUE` of `argv`, which may hold nothing else."""
+    values = flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+        rest = values(argv)[1:]
+    except (AttributeError, LookupError, TypeError) as error:
+        raise ValueError(f"--config: {str(error).strip(chr(39))}") from error
+    if rest:
+        raise ValueError(f"unexpected argument {rest[0]!r}")
+    return values["config"].value
 
 
 def table(argv: list[str]) -> int:

@@ -1,11 +1,14 @@
 """The main job, read top to bottom: config -> grid of runs -> fleet -> generations -> results."""
 
 import contextlib
+import itertools
 import json
+import os
 import pathlib
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -90,7 +93,8 @@ class _Signals:
         if self.received is not None:
             raise KeyboardInterrupt
         self.received = number
-        print("\nstopping after this segment; once more to leave at once", file=sys.stderr, flush=True)
+        # print() would fail where the signal has interrupted another print()
+        os.write(2, b"\nstopping after this segment; once more to leave at once\n")
 
 
 class _Experiment:
@@ -117,11 +121,13 @@ class _Experiment:
             for wave in range(progress.wave, self.job.plan.waves):
                 self._run_wave(wave, progress if wave == progress.wave else Progress(wave, 1, 0), restored)
                 restored = None
-        self.show.advance(1.0, None)
+            self.show.advance(1.0, None)
 
     def _resume(self) -> tuple[Progress, tuple[Kept, Work | None] | None]:
         """Where to go on, and the state there. Rows beyond it are cut off: they will be computed again, the same."""
-        rows = list(results.read_rows(self.path / "metrics.jsonl"))
+        identity = lambda row: tuple(row.get(name) for name in ("loop", "bias", "seed", "generation"))
+        pairs = zip(results.read_rows(self.path / "metrics.jsonl"), self._order(), strict=False)
+        rows = [row for row, _ in itertools.takewhile(lambda pair: identity(pair[0]) == pair[1], pairs)]
         timings = list(results.read_rows(self.path / "timing.jsonl"))
         found = (Progress(0, 1, 0), None)
         for progress, state in self.checkpoints.restore(self._like, lambda w: self.show.say(f"warning: {w}")):
@@ -139,6 +145,12 @@ class _Experiment:
         if progress.generation > self.job.generations:
             return Progress(progress.wave + 1, 1, 0), None
         return progress, state
+
+    def _order(self) -> Iterator[tuple[str, float, int, int]]:
+        """(loop, λ, seed, generation) of each row of metrics.jsonl."""
+        for wave, generation in itertools.product(range(self.job.plan.waves), range(1, self.job.generations + 1)):
+            for run in (self.job.runs[i] for i in self.job.plan.wave(wave)):
+                yield run.loop.name, run.bias, run.seed, generation
 
     def _rows_before(self, progress: Progress) -> int:
         plan, generations = self.job.plan, self.job.generations

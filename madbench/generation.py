@@ -1,6 +1,7 @@
 """One generation of one run: begin, fit, finish, evaluate. Pure functions that the fleet maps over a whole grid."""
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,10 @@ from madbench.metrics import Evaluator
 from madbench.models import Family
 from madbench.randomness import Role, key_for
 from madbench.samples import Samples
+
+# Training sets up to this many bytes are copied together before a segment of the fit: that costs one pass over the set
+# and saves a third of each batch's reading (12 % of a step of the quickstart). Larger ones are read in place.
+GATHER_BELOW = 2**26
 
 
 class Cell(NamedTuple):
@@ -106,7 +111,10 @@ class Generation:
         """One segment of the family's fit; also the loss curve."""
         kept, work = carry
         key = key_for(cell.seed, t, Role.FIT)
-        state, curve = self.family.fit(key, self._training_set(shared, kept, work), work.state)
+        training_set = self._training_set(shared, kept, work)
+        if self.shapes.capacity * math.prod(shared.source.shape) * 4 <= GATHER_BELOW:
+            training_set = training_set.gathered()
+        state, curve = self.family.fit(key, training_set, work.state)
         return work._replace(state=state), curve
 
     def finish(self, shared: Shared, cell: Cell, carry: tuple[Kept, Work], t: jax.Array) -> tuple[Kept, dict]:

@@ -21,7 +21,8 @@ from madbench.samples import Samples
 
 ALL = "all"
 STARTS = ("scratch", "finetune")
-_NO_LIMIT = 2**31 - 1
+_NO_LIMIT = 2**31 - 1  # of int32, as the program takes it
+_LARGEST = 10**9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +57,8 @@ class Loop:
     def __post_init__(self):
         for field in ("n_initial", "n_fixed", "n_fresh", "n_synthetic"):
             value = getattr(self, field)
-            if type(value) is not int or value < 0:
-                raise ValueError(f"loop {self.name}: {field} must be a whole number of at least 0, not {value!r}")
+            if type(value) is not int or not 0 <= value <= _LARGEST:
+                raise ValueError(f"loop {self.name}: {field} must be a whole number from 0 to 10^9, not {value!r}")
         if self.n_initial == 0:
             raise ValueError(f"loop {self.name}: generation 1 has no data; set n_initial")
         if self.n_fixed > self.n_initial:
@@ -66,11 +67,11 @@ class Loop:
             )
         if self.n_fixed + self.n_fresh + self.n_synthetic == 0:
             raise ValueError(f"loop {self.name}: generations after the first have no data at all")
-        if self.memory != ALL and (type(self.memory) is not int or self.memory < 1):
+        if self.memory != ALL and (type(self.memory) is not int or not 1 <= self.memory <= _LARGEST):
             raise ValueError(f'loop {self.name}: memory must be a whole number of at least 1, or "all"')
         if type(self.accumulate) is not bool:
             raise ValueError(f"loop {self.name}: accumulate must be True or False, not {self.accumulate!r}")
-        if self.budget is not None and (type(self.budget) is not int or self.budget < 1):
+        if self.budget is not None and (type(self.budget) is not int or not 1 <= self.budget <= _LARGEST):
             raise ValueError(f"loop {self.name}: budget must be None or a whole number of at least 1")
         if self.bias is not None:
             check_bias(self.bias, f"loop {self.name}: ")
@@ -140,19 +141,24 @@ def parse(text: str, n_initial: int) -> Loop:
     name, settings = _read_call(text)
     if name not in PRESETS:
         raise ValueError(f"unknown loop {name!r}; choose from {', '.join(PRESETS)}")
-    ratio = settings.pop("ratio", 1.0) if name == "fixed_ratio" else 1.0
+    name_of_loop = "".join(text.split())
+    ratio = settings.pop("ratio", None) if name == "fixed_ratio" else None
     unknown = [key for key in settings if key not in _SETTINGS]
     if unknown:
-        raise ValueError(f"loop {text}: unknown setting {unknown[0]!r}; choose from {', '.join(_SETTINGS)}")
+        raise ValueError(f"loop {name_of_loop}: unknown setting {unknown[0]!r}; choose from {', '.join(_SETTINGS)}")
     n_initial = settings.setdefault("n_initial", n_initial)
     fields: dict[str, Any] = PRESETS[name](n_initial) | settings
-    if name == "fixed_ratio" and "n_synthetic" not in settings:
-        if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or ratio < 0:
-            raise ValueError(f"loop {text}: ratio must be a number of at least 0, not {ratio!r}")
-        fields["n_synthetic"] = round(ratio * fields["n_fixed"])
+    if name == "fixed_ratio":
+        if ratio is not None and "n_synthetic" in settings:
+            raise ValueError(f"loop {name_of_loop}: ratio and n_synthetic say the same thing; set one of them")
+        ratio = 1 if ratio is None else ratio
+        if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 <= ratio <= _LARGEST:
+            raise ValueError(f"loop {name_of_loop}: ratio must be a number of at least 0, not {ratio!r}")
+        if type(fields["n_fixed"]) is int:
+            fields.setdefault("n_synthetic", round(ratio * fields["n_fixed"]))
     if fields.get("accumulate"):
         fields.setdefault("memory", ALL)
-    return Loop(name=text.replace(" ", ""), **fields)
+    return Loop(name=name_of_loop, **fields)
 
 
 def _read_call(text: str) -> tuple[str, dict[str, Any]]:
@@ -164,8 +170,10 @@ def _read_call(text: str) -> tuple[str, dict[str, Any]]:
         if isinstance(node, ast.Name):
             return node.id, {}
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
-            return node.func.id, {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
-    except (SyntaxError, ValueError):
+            names = [str(k.arg) for k in node.keywords]
+            if len(set(names)) == len(names):
+                return node.func.id, {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         pass
     raise ValueError(f"cannot read loop {text!r}; {hint}")
 
@@ -267,7 +275,7 @@ def compose(loop: LoopInputs, t: jax.Array, key: jax.Array, shapes: Dims) -> tup
     per_generation = jnp.maximum(loop.n_synthetic, 1)
     spread = jnp.maximum(remembered, 1)
     age = jnp.where(loop.accumulate, rank // per_generation, rank % spread)  # 0: the previous generation
-    taken = _taken(loop, t - 1, shapes) - _taken(loop, t - 1 - age, shapes)
+    taken = _taken(loop, t, shapes)[jnp.minimum(age, shapes.slots - 1)]
     row = jnp.where(loop.accumulate, rank, taken + rank // spread) % per_generation
     slot = (t - 2 - age) % shapes.slots
     address = jnp.where(member < n_real, position, -1 - (slot * shapes.rows + row))
@@ -275,11 +283,15 @@ def compose(loop: LoopInputs, t: jax.Array, key: jax.Array, shapes: Dims) -> tup
 
 
 def _taken(loop: LoopInputs, t: jax.Array, shapes: Dims) -> jax.Array:
-    """Samples that training sets 2 .. t together took from one generation that all of them remember."""
-    times = jnp.arange(shapes.generations + 1)
-    spread = jnp.clip(times - 1, 1, loop.memory)
-    share = jnp.where(times >= 2, -(-loop.n_synthetic // spread), 0)
-    return jnp.cumsum(share)[t]
+    """What earlier training sets took from the generation of each age at `t`, int32 `[slots]`."""
+    age = jnp.arange(shapes.slots, dtype=jnp.int32)
+
+    def add(j, total):  # it had age j in training set t - age + j
+        spread = jnp.clip(t - age + j - 1, 1, loop.memory)
+        share = -(-jnp.maximum(loop.n_synthetic - j, 0) // spread)
+        return total + jnp.where(j < age, share, 0)
+
+    return jax.lax.fori_loop(0, shapes.slots - 1, add, jnp.zeros_like(age))
 
 
 def remember(memory: Samples, new: Samples, t: jax.Array) -> Samples:
@@ -327,6 +339,11 @@ class TrainingSet:
         member = jnp.arange(self.address.shape[0]) < self.size
         return self._read(self.address), member.astype(jnp.float32)
 
+    def gathered(self) -> "GatheredSet":
+        """A copy with all samples side by side: dearer in memory, and cheaper for each batch."""
+        samples, _ = self.everything()
+        return GatheredSet(samples, self.size)
+
     def counts(self) -> tuple[jax.Array, jax.Array]:
         """How many members are real and how many synthetic, counted from the addresses."""
         member = jnp.arange(self.address.shape[0]) < self.size
@@ -342,3 +359,29 @@ class TrainingSet:
             return jnp.where(is_real, real_leaf, synthetic)
 
         return jax.tree.map(pick, real, self.memory)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class GatheredSet:
+    """A `TrainingSet` whose samples have been copied together; read in the same way.
+
+    Attributes:
+      samples: `x [capacity, *shape]`, `y [capacity]`; rows from `size` on are padding.
+      size: int32 scalar.
+    """
+
+    samples: Samples
+    size: jax.Array
+
+    def rows(self, index: jax.Array) -> Samples:
+        """The samples at `index` (int32 `[n]`, below `size`)."""
+        return jax.tree.map(lambda leaf: leaf[index], self.samples)
+
+    def batch(self, key: jax.Array, n: int) -> Samples:
+        """`n` samples drawn uniformly with replacement: those that `TrainingSet.batch` draws."""
+        return self.rows(jax.random.randint(key, (n,), 0, self.size))
+
+    def everything(self) -> tuple[Samples, jax.Array]:
+        """All samples and their weights: 1.0 for members, 0.0 for padding."""
+        return self.samples, (jnp.arange(self.samples.y.shape[0]) < self.size).astype(jnp.float32)

@@ -6,7 +6,8 @@ share their random numbers: generation 1 is then the same model in each, which m
 
 Arrays drawn per sample must not depend on the grid that a run is part of, although shapes are padded to the largest
 loop of the grid. JAX's partitionable threefry gives that: the first rows of `normal(key, (n, d))` are the same for
-every n. A test guards it.
+every n, to the bit for uniform and integer draws and to rounding (1e-7 relative, where a vector unit's last, shorter
+lanes take another path) for normal ones. A test guards it.
 """
 
 import enum
@@ -24,6 +25,7 @@ class Role(enum.IntEnum):
     SAMPLE = 4  # the synthetic samples of a generation
     GRID = 5  # the fixed noise of the sample grid, the same in each generation
     FLOOR = 6  # real samples that stand in for generated ones
+    REFERENCE = 7  # the reference samples of an endless source
 
 
 def key_for(seed: jax.Array | int, generation: jax.Array | int, role: Role) -> jax.Array:

@@ -1,12 +1,13 @@
 """The endless standard Gaussian N(0, I) in any dimension: the paper's first experiments, with exact answers."""
 
-import functools
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from madbench.data.source import EndlessSource, fingerprint
+from madbench.randomness import Role, key_for
 from madbench.samples import Samples
 
 
@@ -21,8 +22,10 @@ def load(dimension: int = 100, n_reference: int = 1000, split_seed: int = 0) -> 
     for name, value in (("dimension", dimension), ("n_reference", n_reference)):
         if type(value) is not int or value < 1:
             raise ValueError(f"config.data.{name} must be a whole number of at least 1, not {value!r}")
-    key = jax.random.fold_in(jax.random.key(split_seed), 0x7EF)  # apart from every run's stream
-    draw = functools.partial(_draw, dimension)
+    if type(split_seed) is not int or split_seed < 0:
+        raise ValueError(f"config.data.split_seed must be a whole number of at least 0, not {split_seed!r}")
+    key = key_for(split_seed, 0, Role.REFERENCE)
+    draw = StandardNormal(dimension)
     reference = jax.vmap(lambda i: draw(jax.random.fold_in(key, i)))(jnp.arange(n_reference))
     return EndlessSource(
         reference=reference,
@@ -34,5 +37,11 @@ def load(dimension: int = 100, n_reference: int = 1000, split_seed: int = 0) -> 
     )
 
 
-def _draw(dimension: int, key: jax.Array) -> Samples:
-    return Samples(jax.random.normal(key, (dimension,)), jnp.int32(0))
+@dataclasses.dataclass(frozen=True)
+class StandardNormal:
+    """One sample of N(0, I); equal where the dimension is, so that equal sources are one program."""
+
+    dimension: int
+
+    def __call__(self, key: jax.Array) -> Samples:
+        return Samples(jax.random.normal(key, (self.dimension,)), jnp.int32(0))

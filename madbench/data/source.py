@@ -133,6 +133,8 @@ def split(
     Raises:
       ValueError: the reference part leaves nothing to train on.
     """
+    if type(split_seed) is not int or split_seed < 0:
+        raise ValueError(f"config.data.split_seed must be a whole number of at least 0, not {split_seed!r}")
     if not 0 < n_reference < len(x):
         raise ValueError(f"config.data.n_reference={n_reference} must leave training data of the {len(x)} in {name}")
     permuted = np.random.default_rng(split_seed).permutation(len(x))

@@ -28,7 +28,7 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
     count = a.count + b.count
     delta = b.mean - a.mean
     mean = a.mean + delta * (b.count / count)
-    scatter = a.scatter + b.scatter + np.outer(delta, delta) * (a.count * b.count / count)
+    scatter = a.scatter + b.scatter + delta[:, None] * delta[None, :] * (a.count * b.count / count)
     return Moments(count, mean, scatter)
 
 

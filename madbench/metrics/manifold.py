@@ -34,7 +34,7 @@ def inside(queries: jax.Array, points: jax.Array, k: int = K) -> jax.Array:
 
 
 class Share(NamedTuple):
-    """How many of `total` queries lie inside."""
+    """How many of `total` queries lie inside; NaN hits where a feature is not finite, float64."""
 
     hits: jax.Array
     total: jax.Array
@@ -53,8 +53,9 @@ class _Coverage:
         return float(state.hits) / float(state.total)
 
     def _share(self, queries, points) -> Share:
-        hits = inside(queries, points)
-        return Share(jnp.sum(hits), jnp.asarray(hits.shape[0]))
+        hits = jnp.sum(inside(queries, points)).astype(jnp.float64)
+        finite = jnp.all(jnp.isfinite(queries)) & jnp.all(jnp.isfinite(points))
+        return Share(jnp.where(finite, hits, jnp.nan), jnp.asarray(queries.shape[0], jnp.float64))
 
 
 class Precision(_Coverage):

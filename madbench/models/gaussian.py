@@ -55,21 +55,24 @@ class Gaussian:
         samples, weight = training_set.everything()
         x = samples.x.reshape(weight.shape[0], -1)
         size = weight.sum()
-        mean = weight @ x / size
+        mean = jnp.matmul(weight, x, precision="highest") / size
         centred = (x - mean) * weight[:, None]
-        covariance = centred.T @ centred / (size - self.ddof)
+        covariance = jnp.matmul(centred.T, centred, precision="highest") / (size - self.ddof)
         return GaussianState(GaussianParams(mean, covariance)), jnp.zeros((0,))
 
     def sample(self, key: jax.Array, state: GaussianState, n: int, bias: jax.Array) -> Samples:
-        """Through `eigh` of Σ, so that a rank-deficient covariance is sampled exactly too."""
+        """Through the symmetric root of Σ by `eigh`, so that a rank-deficient covariance can be sampled too."""
         mean, covariance = state.params
         if mean.shape[0] == 1:
             factor = jnp.sqrt(covariance)
         else:
             value, vector = jnp.linalg.eigh(covariance)
-            factor = (vector * jnp.sqrt(jnp.maximum(value, 0.0))).T
+            # the symmetric root: eigenvectors of close eigenvalues turn with the last bit of Σ, the root does not
+            rounding = value[-1] * value.shape[0] * jnp.finfo(value.dtype).eps
+            value = jnp.where(value > rounding, value, 0.0)
+            factor = jnp.matmul(vector * jnp.sqrt(value), vector.T, precision="highest")
         noise = jax.random.normal(key, (n, mean.shape[0]))
-        x = mean + jnp.sqrt(bias) * noise @ factor
+        x = mean + jnp.sqrt(bias) * jnp.matmul(noise, factor, precision="highest")
         return Samples(x.reshape(n, *self.shape), jnp.zeros((n,), jnp.int32))
 
 

@@ -9,6 +9,8 @@ import hashlib
 import json
 import os
 import pathlib
+import zipfile
+import zlib
 
 import flax.linen as nn
 import jax
@@ -19,7 +21,14 @@ import optax
 from madbench.metrics.features.extractor import Extractor
 
 VERSION = 1
-RECIPE = dict(version=VERSION, steps=500, batch_size=128, learning_rate=6e-3, weight_decay=1e-2, seed=0)
+RECIPE = {
+    "version": VERSION,
+    "steps": 500,
+    "batch_size": 128,
+    "learning_rate": 6e-3,
+    "weight_decay": 1e-2,
+    "seed": 0,
+}
 
 
 class LeNet(nn.Module):
@@ -64,10 +73,12 @@ def check(shape: tuple[int, ...], num_classes: int) -> None:
 def build(pool, num_classes: int, cache: str) -> Extractor:
     """Loads the network trained on `pool` from `cache`, or trains it and stores it there."""
     x, y = np.asarray(pool.x), np.asarray(pool.y)
-    digest = hashlib.sha256(json.dumps([RECIPE, x.shape, num_classes], sort_keys=True).encode())
+    depends_on = [RECIPE, x.shape, num_classes, jax.__version__, jax.default_backend()]
+    digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode())
     digest.update(x.tobytes() + y.tobytes())
     path = pathlib.Path(cache) / f"lenet-{digest.hexdigest()[:16]}.npz"
-    params = _load(path)
+    like = jax.eval_shape(LeNet(num_classes).init, jax.random.key(0), x[:1])["params"]
+    params = _load(path, like)
     if params is None:
         params = jax.tree.map(np.asarray, train(x, y, num_classes))
         _store(path, params)
@@ -113,17 +124,18 @@ def train(x: np.ndarray, y: np.ndarray, num_classes: int):
     return params
 
 
-def _load(path: pathlib.Path):
-    """The cached weights, or None where there are none or the file is damaged."""
+def _load(path: pathlib.Path, like):
+    """The cached weights, or None where there are none, or the file is damaged or of another network."""
+    params: dict = {}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            params: dict = {}
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             for name in file.files:
                 layer, leaf = name.split("/")
                 params.setdefault(layer, {})[leaf] = file[name]
-            return params
-    except (OSError, ValueError, EOFError, KeyError):
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
         return None
+    describe = lambda tree: jax.tree.map(lambda a: (a.shape, a.dtype), tree)
+    return params if describe(params) == describe(like) else None
 
 
 def _store(path: pathlib.Path, params) -> None:
