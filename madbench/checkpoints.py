@@ -51,7 +51,7 @@ class Checkpoints:
         leaves = _leaves(tree)
         path = self._directory / progress.name
         self._manifest(path).unlink(missing_ok=True)
-        orbax.save_pytree(path.absolute(), leaves, overwrite=True)
+        orbax.save(path.absolute(), leaves, overwrite=True)
         results.write_object(self._manifest(path), {**dataclasses.asdict(progress), "sha256": _digest(leaves)})
         kept = [name for name in self._names() if name <= progress.name][-self._keep :]
         for entry in sorted(self._directory.iterdir(), key=pathlib.Path.is_dir):  # manifests before their arrays
@@ -74,7 +74,7 @@ class Checkpoints:
                 progress = Progress(manifest["wave"], manifest["generation"], manifest["segment"])
                 if progress.name != name:
                     raise ValueError("its manifest is another's")
-                leaves = {k: np.asarray(v) for k, v in orbax.load_pytree(path.absolute()).items()}
+                leaves = {k: np.asarray(v) for k, v in orbax.load(path.absolute()).items()}
                 if _digest(leaves) != manifest["sha256"]:
                     raise ValueError("its arrays are not those that were saved")
                 shapes, structure = jax.tree.flatten(like(progress))

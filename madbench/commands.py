@@ -1,6 +1,7 @@
 """The commands of the command line: each reads its flags and calls one function."""
 
 import os
+import re
 import runpy
 import sys
 
@@ -38,7 +39,7 @@ def run(argv: list[str]) -> int:
         return 128 + stopped.signal
     from madbench.report import table
 
-    print(table.render([results.load(values.workdir)], "md"))
+    print(table.render([results.load(values.workdir)], "md"), end="")
     return 0
 
 
@@ -68,8 +69,11 @@ def _override(config: config_dict.ConfigDict, argv: list[str]) -> config_dict.Co
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         rest = values(argv)[1:]
-    except (AttributeError, LookupError, TypeError) as error:
-        raise ValueError(f"--config: {str(error).strip(chr(39))}") from error
+    except (AttributeError, LookupError) as error:  # its text is quoted several times over
+        text = re.sub(r"[\\'\"]", "", re.sub(r"\\+n", "; ", str(error)))
+        raise ValueError(f"--config: unknown field {text}") from error
+    except TypeError as error:
+        raise ValueError(f"--config: {error}") from error
     if rest:
         raise ValueError(f"unexpected argument {rest[0]!r}")
     return values["config"].value
@@ -85,7 +89,7 @@ def table(argv: list[str]) -> int:
         raise ValueError("name one or more workdirs: madbench table DIR ...")
     from madbench.report import table as tables
 
-    print(tables.render([results.load(path) for path in paths], values.format))
+    print(tables.render([results.load(path) for path in paths], values.format), end="")
     return 0
 
 

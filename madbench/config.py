@@ -59,6 +59,12 @@ def resolve(config: config_dict.ConfigDict) -> dict[str, Any]:
     """
     plain = copy.deepcopy(config.to_dict())
     _same_fields(plain, base().to_dict(), "config")
+    for group in ("data", "model", "metrics", "fleet"):
+        if not isinstance(plain[group], dict):
+            raise ValueError(f"config.{group} must hold fields, not {plain[group]!r}")
+    for group, name in (("data", "source"), ("data", "reuse_fresh"), ("model", "family")):
+        if name not in plain[group]:
+            raise ValueError(f"config.{group}.{name} is missing; start configs from madbench.config.base()")
     for group in ("metrics", "fleet"):
         _same_fields(plain[group], base().to_dict()[group], f"config.{group}")
     plain["loops"] = _loop_texts(plain["loops"])
@@ -69,8 +75,11 @@ def resolve(config: config_dict.ConfigDict) -> dict[str, Any]:
     for name, least in (("generations", 1), ("n_initial", 1), ("n_grid", 0), ("keep_checkpoints", 1)):
         _whole(plain[name], least, name)
     _whole(plain["fleet"]["max_runs_per_device"], 0, "fleet.max_runs_per_device")
-    if not 0 < plain["fleet"]["memory_fraction"] <= 1:
-        raise ValueError(f"config.fleet.memory_fraction must lie in (0, 1], not {plain['fleet']['memory_fraction']!r}")
+    fraction = plain["fleet"]["memory_fraction"]
+    if type(fraction) not in (int, float) or not 0 < fraction <= 1:
+        raise ValueError(f"config.fleet.memory_fraction must lie in (0, 1], not {fraction!r}")
+    if type(plain["data"]["reuse_fresh"]) is not bool:
+        raise ValueError(f"config.data.reuse_fresh must be True or False, not {plain['data']['reuse_fresh']!r}")
     if not isinstance(plain["task"], str) or not plain["task"]:
         raise ValueError("config.task must be a name")
     return plain
@@ -114,7 +123,7 @@ def _loop_texts(value: Any) -> list[str]:
         for letter in text + ",":
             depth += (letter == "(") - (letter == ")")
             if letter == "," and depth == 0:
-                found.append(part.replace(" ", ""))
+                found.append("".join(part.split()))
                 part = ""
             else:
                 part += letter

@@ -27,8 +27,9 @@ class Cost(NamedTuple):
 
 def estimate(function: Callable, *args: Any) -> Cost:
     """Traces `function` on arguments that may be `jax.ShapeDtypeStruct`; loops of unknown length count once."""
-    closed = jax.make_jaxpr(function)(*args)
-    return Cost(_flops(closed.jaxpr), _peak(closed.jaxpr))
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    around = sum(_bytes(v.aval) for v in (*jaxpr.invars, *jaxpr.constvars, *jaxpr.outvars))
+    return Cost(_flops(jaxpr), max(_peak(jaxpr), around))
 
 
 def tree_bytes(tree: Any) -> int:
@@ -84,6 +85,8 @@ def _flops(jaxpr) -> int:
 
 
 def _peak(jaxpr) -> int:
+    """Arguments live to the end: their caller holds them. A scan's stacked results exist whole while its body runs."""
+    arguments = {*jaxpr.invars, *jaxpr.constvars}
     last_use = {}
     for index, equation in enumerate(jaxpr.eqns):
         for variable in equation.invars:
@@ -93,13 +96,14 @@ def _peak(jaxpr) -> int:
         if not isinstance(variable, jex.Literal):
             last_use[variable] = len(jaxpr.eqns)
 
-    alive = sum(_bytes(v.aval) for v in (*jaxpr.invars, *jaxpr.constvars))
+    alive = sum(_bytes(v.aval) for v in arguments)
     peak = alive
     for index, equation in enumerate(jaxpr.eqns):
-        inputs = {v for v in equation.invars if not isinstance(v, jex.Literal)}
+        inputs = {v for v in equation.invars if not isinstance(v, jex.Literal)} - arguments
         outputs = sum(_bytes(v.aval) for v in equation.outvars)
         inside = max((_peak(j) - sum(_bytes(v.aval) for v in j.invars) for j in _inner(equation)), default=0)
-        peak = max(peak, alive + max(outputs, inside))
+        stacked = equation.outvars[equation.params["num_carry"] :] if equation.primitive.name == "scan" else ()
+        peak = max(peak, alive + max(outputs, inside + sum(_bytes(v.aval) for v in stacked)))
         alive += outputs - sum(_bytes(v.aval) for v in inputs if last_use[v] == index)
         alive -= sum(_bytes(v.aval) for v in equation.outvars if v not in last_use)
     return peak

@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -121,7 +120,6 @@ class _Experiment:
             for wave in range(progress.wave, self.job.plan.waves):
                 self._run_wave(wave, progress if wave == progress.wave else Progress(wave, 1, 0), restored)
                 restored = None
-            self.show.advance(1.0, None)
 
     def _resume(self) -> tuple[Progress, tuple[Kept, Work | None] | None]:
         """Where to go on, and the state there. Rows beyond it are cut off: they will be computed again, the same."""
@@ -276,6 +274,7 @@ class _Experiment:
             + f": fit {watch.seconds['fit']:.1f} s{rate}, sample {watch.seconds['sample']:.1f} s, "
             + f"evaluate {watch.seconds['evaluate']:.1f} s{mean}"
         )
+        self._advance(wave, generation, job.family.segments + 1, None)
         if generation < job.generations or wave + 1 < job.plan.waves:
             self._stop_if_asked(None, kept, None, n)
         return kept
@@ -349,7 +348,8 @@ class _Experiment:
         self.show.phase(wave, self.job.plan.waves, generation, self.job.generations, phase)
 
     def _advance(self, wave: int, generation: int, segment: int, rate: float | None) -> None:
-        within = (generation - 1 + segment / self.job.family.segments) / self.job.generations
+        """A generation is as many parts as its fit has segments, and one more for the rest."""
+        within = (generation - 1 + segment / (self.job.family.segments + 1)) / self.job.generations
         self.show.advance((wave + within) / self.job.plan.waves, rate)
 
 

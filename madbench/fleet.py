@@ -99,8 +99,9 @@ def make_plan(
     if bytes_limit and bytes_per_run:
         fit = (bytes_limit - bytes_shared) // bytes_per_run
         if fit < 1:
+            needed = format_bytes(bytes_shared + bytes_per_run)
             raise ValueError(
-                f"one run needs about {format_bytes(bytes_shared + bytes_per_run)} and a device has {format_bytes(bytes_limit)}; "
+                f"one run needs about {needed} and a device has {format_bytes(bytes_limit)}; "
                 "make the model, the batch or the training sets smaller"
             )
     if max_runs_per_device:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -104,10 +104,13 @@ def prepare(config: Any, *, wave_size: int = 0) -> Job:
     shapes = loops.dims(parsed, plain["generations"])
 
     def build(group):
-        settings = dict(plain["model"])
+        make = partial(models.build, shape=source.shape, num_classes=source.num_classes, group=group)
+        settings = plain["model"]
+        family = make(**settings)  # checks the settings from which the steps follow
         if settings.get("epochs"):
-            settings["steps"] = math.ceil(settings["epochs"] * shapes.capacity / settings["batch_size"])
-        return models.build(shape=source.shape, num_classes=source.num_classes, group=group, **settings)
+            steps = math.ceil(settings["epochs"] * shapes.capacity / settings["batch_size"])
+            family = make(**settings | {"steps": steps})
+        return family
 
     family = build(None)
     _check_family(family, plain, parsed, runs)
@@ -152,10 +155,11 @@ def _check_real_data(parsed, source, generations: int, reuse: bool) -> list[str]
     for loop in parsed:
         needed = loop.real_needed(generations)
         if loop.n_initial > source.available or (needed > source.available and not reuse):
+            reusable = ", or set config.data.reuse_fresh=True" if loop.n_initial <= source.available else ""
             raise ValueError(
                 f"loop {loop.name} needs {needed} real samples ({loop.n_initial} initial, then {loop.n_fresh} fresh in "
                 f"each of {generations - 1} generations), and the training pool of {source.name} has "
-                f"{source.available}; lower n_initial, n_fresh or generations, or set config.data.reuse_fresh=True"
+                f"{source.available}; lower n_initial, n_fresh or generations{reusable}"
             )
         if needed > source.available:
             notes.append(f"loop {loop.name} meets fresh samples more than once: {needed} of {source.available}")
@@ -189,7 +193,8 @@ def _check_family(family, plain, parsed, runs) -> None:
 def _costs(generation: Generation, source, run: Run, feature_name: str) -> dict[str, cost.Cost]:
     """Of one run, by tracing; the feature network is not trained for it, so its own cost is left out."""
     shape = lambda tree: jax.eval_shape(lambda: tree)
-    identity = Extractor(params=(), function=lambda _, x: x.reshape(x.shape[0], -1)[:, :84], label="")
+    width = 84 if feature_name == "lenet" else None
+    identity = Extractor(params=(), function=lambda _, x: x.reshape(x.shape[0], -1)[:, :width], label="")
     reference = jax.eval_shape(identity, source.reference.x)
     shared = Shared(shape(source), identity, reference)
     cell = shape(Cell(jax.tree.map(jnp.asarray, loops.inputs(run.loop)), jnp.float32(1), jnp.uint32(0)))

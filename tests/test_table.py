@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from madbench import results
-from madbench.report import table
+from madbench.report import aggregate, table
 
 LOOPS = ("fully_synthetic", "fresh_data(n_fresh=100,n_initial=1000)")
 FORMATS = ("md", "csv", "json", "latex")
@@ -72,17 +72,17 @@ def markdown_rows(text):
 
 
 def notes_of(*made):
-    return "\n".join(table.aggregate(list(made)).notes)
+    return "\n".join(aggregate.aggregate(list(made)).notes)
 
 
 def test_one_line_per_cell_in_the_order_of_the_config():
-    lines = table.aggregate([make()]).lines
+    lines = aggregate.aggregate([make()]).lines
     expected = [(loop, bias) for loop in LOOPS for bias in (1.0, 0.5)]
     assert [(line.cell.loop, line.cell.bias) for line in lines] == expected
 
 
 def test_numbers_equal_the_statistics_module():
-    for line in table.aggregate([make()]).lines:
+    for line in aggregate.aggregate([make()]).lines:
         for t, spread in zip((1, 3), line.metrics["fd"], strict=True):
             values = [fd(line.cell.bias, seed, t) for seed in range(3)]
             assert spread.mean == pytest.approx(statistics.mean(values))
@@ -163,7 +163,7 @@ def test_rows_outside_the_grid_are_not_counted_and_named():
     made = make()
     stray = [{**made.rows[0], "seed": 99}, {**made.rows[0], "loop": "replace"}, {**made.rows[0], "generation": 4}]
     extended = dataclasses.replace(made, rows=made.rows + stray)
-    assert table.aggregate([extended]).lines == table.aggregate([made]).lines
+    assert aggregate.aggregate([extended]).lines == table.aggregate([made]).lines
     assert "a: 3 rows lie outside" in notes_of(extended)
 
 
@@ -173,7 +173,7 @@ def test_several_workdirs_make_one_table():
     header = rows[0]
     assert header[0] == "task" and [row[0] for row in rows[1:]] == ["toy"] * 4 + ["other"] * 2
     assert [row[header.index("T")] for row in rows[1:]] == ["3"] * 4 + ["5"] * 2
-    assert {f.task for f in table.aggregate([make(), b]).floors} == {"toy", "other"}
+    assert {f.task for f in aggregate.aggregate([make(), b]).floors} == {"toy", "other"}
 
 
 def test_workdirs_that_share_cells_keep_lines_of_their_own():
@@ -187,7 +187,7 @@ def test_workdirs_that_share_cells_keep_lines_of_their_own():
 def test_a_metric_that_one_workdir_lacks_is_missing_there():
     b = make(path="b", loops=("replace",))
     b.config["metrics"]["names"] = ["fd"]
-    last = table.aggregate([make(), b]).lines[-1]
+    last = aggregate.aggregate([make(), b]).lines[-1]
     assert last.metrics["recall"] == (None, None) and "recall" not in last.floors
     assert [t.metric for t in last.verdict.trends] == ["fd"]
 

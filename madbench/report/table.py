@@ -1,76 +1,15 @@
-"""The standard table: `aggregate` computes it from rows, always anew; the formats only write it down."""
+"""The standard table as markdown, CSV, JSON and LaTeX: `aggregate` has the numbers, here they are written down."""
 
 import dataclasses
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from madbench import __version__, verdict
-from madbench.report import HIGHER_IS_BETTER, label, planned
+from madbench import __version__
+from madbench.report import HIGHER_IS_BETTER, label
+from madbench.report.aggregate import MISSING, Line, Spread, Table, aggregate
 from madbench.results import SCHEMA, Result, to_csv
-from madbench.verdict import Cell, Verdict
-
-MISSING = "—"
-
-
-@dataclasses.dataclass(frozen=True)
-class Spread:
-    """A metric at one generation: mean and standard deviation (ddof = 1; None under two) over `seeds` runs."""
-
-    mean: float
-    sd: float | None
-    seeds: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Floor:
-    """A metric between disjoint real samples of the same size; None where unknown."""
-
-    task: str
-    metric: str
-    mean: float | None
-    p5: float | None
-    p95: float | None
-    n_samples: int | None
-    features: str | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Line:
-    """One cell of one workdir.
-
-    Attributes:
-      source: name of the workdir.
-      cell: task, model, loop, λ.
-      generations: T, as configured.
-      n_real, n_synthetic: composition of the training set at generation T; None where no run got there.
-      metrics: name -> values at generations 1 and T; None where there are none, or the metric was not asked for.
-      floors: name -> floor, of the metrics that were asked for.
-      verdict: over the configured seeds.
-    """
-
-    source: str
-    cell: Cell
-    generations: int
-    n_real: int | None
-    n_synthetic: int | None
-    metrics: dict[str, tuple[Spread | None, Spread | None]]
-    floors: dict[str, Floor]
-    verdict: Verdict
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """Everything that every format shows. `notes` are plain sentences."""
-
-    lines: list[Line]
-    metrics: list[str]
-    floors: list[Floor]
-    notes: list[str]
 
 
 def render(results: list[Result], format: str) -> str:
@@ -87,117 +26,6 @@ def render(results: list[Result], format: str) -> str:
     if format not in _FORMATS:
         raise ValueError(f"unknown format {format!r}; choose from {', '.join(_FORMATS)}")
     return _FORMATS[format](aggregate(results))
-
-
-def aggregate(results: list[Result]) -> Table:
-    """The table, computed from the rows: one line per planned cell, whether it has rows or not.
-
-    Cells that several workdirs share are lines of their own: only their authors know whether the runs compare.
-    """
-    if not results:
-        raise ValueError("no results to show")
-    names = [r.path.name for r in results]
-    sources = names if len(set(names)) == len(names) else [str(r.path) for r in results]
-    metrics = list(dict.fromkeys(name for r in results for name in r.metrics))
-    lines, notes = [], []
-    for result, source in zip(results, sources, strict=True):
-        cells = planned(result)
-        seeds, generations = list(result.config["seeds"]), result.config["generations"]
-        rows = verdict.group(r for r in result.rows if r["seed"] in seeds and 1 <= r["generation"] <= generations)
-        lines += [_line(result, source, cell, rows.get(cell, []), metrics) for cell in cells]
-        outside = len(result.rows) - sum(len(rows.get(cell, [])) for cell in cells)
-        if outside:
-            notes.append(f"{source}: {outside} rows lie outside the configured grid and are not counted.")
-    floors = list(dict.fromkeys(floor for line in lines for floor in line.floors.values()))
-    return Table(lines, metrics, floors, notes + _notes(results, sources, metrics))
-
-
-def _line(result: Result, source: str, cell: Cell, rows: list[dict[str, Any]], metrics: Sequence[str]) -> Line:
-    seeds, generations = list(result.config["seeds"]), result.config["generations"]
-    plan = {"seeds": seeds, "generations": generations}
-    last = next((r for r in rows if r["generation"] == generations), {})
-    spreads = {}
-    for name in metrics:
-        values = verdict.matrix(rows, name, **plan)
-        spreads[name] = (_spread(values[:, 0]), _spread(values[:, -1])) if name in result.metrics else (None, None)
-    judged = verdict.judge_cell(rows, result.reference.get("floors", {}), result.metrics, **plan)
-    floors = {name: _floor(result, name) for name in result.metrics}
-    return Line(source, cell, generations, last.get("n_real"), last.get("n_synthetic"), spreads, floors, judged)
-
-
-def _spread(values: np.ndarray) -> Spread | None:
-    """Of `values [seed]`, NaN where missing."""
-    values = values[~np.isnan(values)]
-    if not values.size:
-        return None
-    sd = float(values.std(ddof=1)) if values.size > 1 else None
-    return Spread(float(values.mean()), sd, values.size)
-
-
-def _floor(result: Result, metric: str) -> Floor:
-    known = result.reference.get("floors", {}).get(metric, {})
-    n_samples, features = result.reference.get("n_samples"), result.reference.get("features")
-    bounds = (known.get("mean"), known.get("p5"), known.get("p95"))
-    return Floor(result.config["task"], metric, *bounds, n_samples, features)
-
-
-# What λ means where the paper does not say (PROTOCOL, section 3).
-_BIAS_NOTES = {
-    "mixture": "mixture: λ multiplies each component's covariance (ours).",
-    "kde": "kde: λ multiplies each component's covariance (ours).",
-    "vae": "vae: λ is the variance of the latent, drawn from N(0, λI) (ours).",
-}
-
-
-def _notes(results: list[Result], sources: list[str], metrics: list[str]) -> list[str]:
-    """What a reader needs to compare the table with another."""
-    pairs = list(zip(results, sources, strict=True))
-    facts = {
-        "samples behind each metric": lambda row: row["n_samples"],
-        "feature network": lambda row: row["features"],
-        **{f"{name} version": lambda row, name=name: row["metric_versions"].get(name) for name in metrics},
-        "madbench": lambda row: row["benchmark"],
-    }
-    notes = _provenance(facts, pairs)
-    families = dict.fromkeys(r.config["model"]["family"] for r in results)
-    notes += [
-        f"Mean ± standard deviation over the seeds; seeds: finished / configured; {MISSING}: missing. "
-        "†: fewer seeds than configured; the others diverged or are unfinished.",
-        "Real + synthetic: training set of the last generation, T.",
-        f"Verdict (ours): MAD: over the seeds, the slope of log FD against t is positive with "
-        f"{1 - verdict.SIGNIFICANCE:.0%} confidence (one-sided t-test, at least {verdict.MIN_SEEDS} seeds) and the "
-        "last FD exceeds its floor's 95th percentile; loses quality, loses diversity: the same test on falling "
-        "precision, recall; else stable.",
-        "Half-life: generations after the first until recall, in the mean over seeds, is half of generation 1's.",
-        "Budget (ours): every generation of every loop trains for the same number of optimizer steps.",
-        "Labels (ours): a conditional model synthesizes equal numbers per class.",
-    ]
-    notes += [_BIAS_NOTES[family] for family in families if family in _BIAS_NOTES]
-    reused = [source for r, source in pairs if r.config["data"].get("reuse_fresh") is True]
-    if reused:
-        where = f" ({', '.join(reused)})" if len(results) > 1 else ""
-        notes.append(f"Fresh real samples are reused once the training pool is used up{where}.")
-    return notes
-
-
-def _provenance(facts: dict[str, Callable], pairs: list[tuple[Result, str]]) -> list[str]:
-    """How the rows were measured, in one sentence, after a warning for each fact in which they differ."""
-    agreed, warnings = [], []
-    for name, read in facts.items():
-        found: dict[Any, list[str]] = {}
-        for result, source in pairs:
-            for value in dict.fromkeys(read(row) for row in result.rows):
-                found.setdefault(value, []).append(source)
-        found.pop(None, None)  # rows of a workdir that was not asked for this metric
-        if len(found) == 1:
-            agreed.append(f"{name} {next(iter(found))}")
-        elif found:
-            values = "; ".join(f"{value} in {', '.join(where)}" for value, where in found.items())
-            warnings.append(f"These lines do not compare: {name} differs: {values}.")
-    return [*warnings, f"Measured with: {', '.join(agreed)}."]
-
-
-# ---- markdown and LaTeX: the same cells of text ----------------------------------------------------------------------
 
 
 def _text_table(table: Table) -> tuple[list[str], list[list[str]], str]:

@@ -28,7 +28,11 @@ def write(result: Result) -> list[str]:
 
 
 def load_samples(result: Result) -> dict[tuple[str, float], np.ndarray]:
-    """The fixed-noise grids of each cell's first seed: (loop, λ) -> uint8 `[generation, n, height, width, channels]`."""
+    """The fixed-noise grids of each cell's first seed.
+
+    Returns:
+      (loop, λ) -> uint8 `[generation, n, height, width, channels]`.
+    """
     seed = result.config["seeds"][0]
     found = {}
     for cell in result.reference["grid"]:

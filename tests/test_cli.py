@@ -1,0 +1,416 @@
+"""The command line: what is accepted, and that each error of use is one line, exit code 2, and nothing written."""
+
+import csv
+import io
+import json
+import math
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from madbench import cli, commands
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+GAUSSIAN = """
+from madbench.config import base
+
+def get_config(task="toy"):
+    config = base("gaussian", "gaussian")
+    config.task = task
+    config.data.dimension = 2
+    config.data.n_reference = 40
+    config.n_initial = 40
+    config.generations = 2
+    config.seeds = 2
+    config.metrics.features = "raw"
+    return config
+"""
+DIGITS = """
+from madbench.config import base
+
+def get_config():
+    config = base("digits", "diffusion")
+    config.n_initial = 600
+    config.model.width = 16
+    return config
+"""
+
+
+def main(*arguments):
+    return cli.main(["madbench", *map(str, arguments)])
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A directory with two configs."""
+    (tmp_path / "gaussian.py").write_text(GAUSSIAN)
+    (tmp_path / "digits.py").write_text(DIGITS)
+    return tmp_path
+
+
+@pytest.fixture
+def refused(capsys, files):
+    """Runs a command that must be refused; returns its one line."""
+
+    def run(*arguments):
+        before = {p: p.read_bytes() for p in files.rglob("*") if p.is_file()}
+        code = main(*arguments)
+        out, err = capsys.readouterr()
+        assert code == 2
+        assert out == ""
+        assert re.fullmatch(r"madbench: [^\n]+\n", err)
+        assert "Traceback" not in err
+        assert not (files / "work").exists()
+        assert {p: p.read_bytes() for p in files.rglob("*") if p.is_file()} == before
+        return err
+
+    return run
+
+
+@pytest.fixture
+def resolved(capsys, files):
+    """The resolved config of a dry run."""
+
+    def run(*arguments):
+        assert main("run", "--dry_run", *arguments) == 0
+        return json.JSONDecoder().raw_decode(capsys.readouterr().out)[0]
+
+    return run
+
+
+# ------------------------------------------------------------------------------------------------------------- usage
+
+
+@pytest.mark.parametrize("arguments", [(), ("help",), ("--help",), ("-h",), ("run", "--help"), ("table", "-h")])
+def test_help_is_the_usage(capsys, arguments):
+    assert main(*arguments) == 0
+    out, err = capsys.readouterr()
+    assert all(f"madbench {name} " in out for name in commands.COMMANDS)
+    assert err == ""
+
+
+@pytest.mark.parametrize("name", ["train", "", "RUN", "--config=x.py"])
+def test_an_unknown_command(refused, name):
+    assert "choose from run, table" in refused(name)
+
+
+def test_the_module_is_the_console_script(tmp_path, capsys):
+    assert main("bogus") == 2
+    expected = capsys.readouterr().err
+    process = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "madbench", "bogus"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (process.returncode, process.stdout, process.stderr) == (2, "", expected)
+    assert '"madbench = madbench.cli:main"' in (ROOT / "setup.py").read_text()
+
+
+def test_a_second_ctrl_c_ends_without_a_traceback(monkeypatch, capsys):
+    def interrupted(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(commands.COMMANDS, "run", interrupted)
+    assert main("run") == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_a_full_disk_is_one_line(refused, monkeypatch):
+    def full(argv):
+        raise OSError(28, "No space left on device", "rows")
+
+    monkeypatch.setitem(commands.COMMANDS, "run", full)
+    assert "No space left on device: 'rows'" in refused("run")
+
+
+# -------------------------------------------------------------------------------------------------- files and flags
+
+
+def test_config_and_workdir_are_needed(refused, files):
+    assert "--config=FILE is missing" in refused("run", f"--workdir={files / 'work'}")
+    assert "--config=FILE is missing" in refused("run", f"--workdir={files / 'work'}", "--config=")
+    assert "--workdir=DIR is missing" in refused("run", f"--config={files / 'gaussian.py'}")
+    assert "Missing value for flag --config" in refused("run", f"--workdir={files / 'work'}", "--config")
+
+
+@pytest.mark.parametrize("name", ["absent.py", "."])
+def test_a_config_that_is_no_file(refused, files, name):
+    assert "is not there" in refused("run", f"--config={files / name}", f"--workdir={files / 'work'}")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def get_config(:\n", "SyntaxError"),
+        ("def get_config():\n    return 1 / 0\n", "ZeroDivisionError: division by zero"),
+        ("import a_module_that_nobody_has\n", "ModuleNotFoundError"),
+        ("def get_config():\n    raise ValueError('several\\nlines')\n", "ValueError: several lines"),
+        ("def get_config():\n    raise OSError(5, 'input')\n", "OSError"),
+        ("from madbench.config import base\ndef get_config():\n    c = base()\n    c.seeds.x = 1\n", "Error: "),
+        ("from madbench.config import base\ndef get_config():\n    c = base()\n    c.n_initial = 'x'\n", "TypeError"),
+        ("from madbench.config import base\ndef get_config():\n    return base('mnist')\n", "KeyError"),
+        ("x = 1\n", "needs a get_config()"),
+        ("def get_config():\n    pass\n", "needs a get_config()"),
+        ("def get_config():\n    return {'task': 'toy'}\n", "needs a get_config()"),
+        ("def get_config(size):\n    pass\n", "missing 1 required positional argument: 'size'"),
+    ],
+)
+def test_a_config_file_that_fails(refused, files, code, message):
+    (files / "broken.py").write_text(code)
+    assert message in refused("run", f"--config={files / 'broken.py'}", f"--workdir={files / 'work'}")
+
+
+def test_a_field_that_a_config_lacks_or_invents(refused, files):
+    for change, message in {
+        "del config.n_grid": "config.n_grid is missing",
+        "config.steps = 3": "config.steps is unknown",
+        "config.model.stepz = 3": "stepz",
+        "del config.fleet.memory_fraction": "config.fleet.memory_fraction is missing",
+    }.items():
+        (files / "changed.py").write_text(GAUSSIAN.replace("    return", f"    {change}\n    return"))
+        assert message in refused("run", f"--config={files / 'changed.py'}", f"--workdir={files / 'work'}")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--config.lops=fully_synthetic", "--config: unknown field lops; Did you mean loops instead of lops?"),
+        ("--config.model.stepz=3", "--config: unknown field stepz"),
+        ("--config.model.ddof.x=3", "config"),
+        ("--config.generations=three", "--config.generations=three"),
+        ("--config.generations=2.5", "--config.generations=2.5"),
+        ("--config.generations=0", "config.generations must be a whole number of at least 1"),
+        ("--config.n_initial=-3", "config.n_initial must be a whole number of at least 1"),
+        ("--config.data.dimension=0", "config.data.dimension"),
+        ("--config.data.n_reference=5", "config.data.n_reference must be at least 6"),
+        ("--config.keep_checkpoints=0", "config.keep_checkpoints"),
+        ("--config.fleet.memory_fraction=2", "config.fleet.memory_fraction"),
+        ("--config.fleet.memory_fraction=nan", "config.fleet.memory_fraction"),
+        ("--config.task=", "config.task must be a name"),
+        ("--config.loops=circular", "unknown loop 'circular'"),
+        ("--config.loops=", "loop"),
+        ("--config.loops=()", "config.loops must be a list that is not empty"),
+        ("--config.loops=fully_synthetic(", "config.loops: unbalanced parentheses"),
+        ("--config.loops=fully_synthetic(5)", "cannot read loop"),
+        ("--config.loops=fresh_data(fresh=5)", "unknown setting 'fresh'"),
+        ("--config.loops=fully_synthetic,fully_synthetic", "'fully_synthetic' is repeated"),
+        ("--config.loops=fixed_ratio(n_fixed=0)", "have no data at all"),
+        ("--config.loops=replace(n_synthetic=0)", "have no data at all"),
+        ("--config.loops=fully_synthetic(n_initial=0)", "generation 1 has no data"),
+        ("--config.loops=replace(n_synthetic=1)", "trains on 1 sample(s), and gaussian needs at least 2"),
+        ("--config.loops=fully_synthetic(bias=2)", "λ must lie in (0, 1], not 2"),
+        ("--config.biases=0", "λ must lie in (0, 1], not 0"),
+        ("--config.biases=1.5", "λ must lie in (0, 1], not 1.5"),
+        ("--config.biases=-1", "λ must lie in (0, 1], not -1"),
+        ("--config.biases=nan", "λ must lie in (0, 1], not 'nan'"),
+        ("--config.biases=1e-400", "λ must lie in (0, 1], not 0.0"),
+        ("--config.biases=True", "λ must lie in (0, 1], not True"),
+        ("--config.biases=1,1.0", "λ 1.0 is repeated"),
+        ("--config.seeds=0", "config.seeds must be at least 1"),
+        ("--config.seeds=-1", "config.seeds must be at least 1"),
+        ("--config.seeds=1.5", "config.seeds"),
+        ("--config.seeds=one", "config.seeds"),
+        ("--config.seeds=()", "config.seeds"),
+        ("--config.seeds=(1,1)", "seed 1 is repeated"),
+        ("--config.seeds=(0,-1)", "a seed is a whole number from 0"),
+        ("--config.seeds=(4294967296,)", "a seed is a whole number from 0"),
+        ("--config.model.family=oracle", "unknown model family 'oracle'"),
+        ("--config.model.family=diffusion", "does not fit the family 'diffusion'"),
+        ("--config.data.source=mnist", "unknown dataset 'mnist'"),
+        ("--config.data.source=digits", "does not fit the source 'digits'"),
+        ("--config.metrics.names=fid", "unknown metric 'fid'"),
+        ("--config.metrics.names=('fd','fd')", "metric 'fd' is named twice"),
+        ("--config.metrics.names=()", "config.metrics.names"),
+        ("--config.metrics.features=inception", "unknown features 'inception'"),
+        ("--config.metrics.features=lenet", "config.metrics.features='lenet'"),
+        ("--wrokdir=x", "Unknown command line flag 'wrokdir'"),
+        ("stray", "unexpected argument 'stray'"),
+    ],
+)
+def test_a_value_that_cannot_be(refused, files, override, message):
+    line = refused("run", f"--config={files / 'gaussian.py'}", f"--workdir={files / 'work'}", override)
+    assert message in line
+
+
+def test_nan_from_a_config_file(refused, files):
+    (files / "nan.py").write_text(GAUSSIAN.replace("    return", "    config.biases = (float('nan'),)\n    return"))
+    line = refused("run", f"--config={files / 'nan.py'}", f"--workdir={files / 'work'}")
+    assert "λ must lie in (0, 1], not nan" in line
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--config.loops=fresh_data(n_fresh=200)", "needs 1400 real samples (600 initial, then 200 fresh in each of 4"),
+        ("--config.n_initial=1300", "has 1200"),
+        ("--config.model.batch_size=601", "fewer than config.model.batch_size=601"),
+        ("--config.loops=replace(n_synthetic=50)", "generation 2 trains on 50 samples, fewer than"),
+        ("--config.data.n_reference=1797", "config.data.n_reference=1797 must leave training data"),
+        ("--config.data.n_reference=1000", "leaves 797 training samples"),
+        ("--config.model.learning_rate=0", "config.model.learning_rate must be positive"),
+        ("--config.model.network=unet", "unknown network 'unet'"),
+        ("--config.model.width=0", "config.model.width"),
+    ],
+)
+def test_what_a_finite_set_and_a_network_cannot_do(refused, files, override, message):
+    assert message in refused("run", f"--config={files / 'digits.py'}", f"--workdir={files / 'work'}", override)
+
+
+@pytest.mark.parametrize("path", ["taken", "taken/below"])
+def test_a_workdir_that_cannot_be_made(refused, files, path):
+    (files / "taken").write_text("")
+    line = refused("run", f"--config={files / 'gaussian.py'}", f"--workdir={files / path}")
+    assert "choose another --workdir" in line
+
+
+def test_a_workdir_with_other_files(refused, files):
+    assert "holds other files" in refused("run", f"--config={files / 'gaussian.py'}", f"--workdir={files}")
+
+
+# ------------------------------------------------------------------------------------------------- what is accepted
+
+
+def test_overrides_read_as_documented(resolved, files):
+    path = files / "gaussian.py"
+    assert resolved(f"--config={path}") == resolved("--config", path)
+    assert resolved(f"--config={path}", "--config.seeds=2")["seeds"] == [0, 1]
+    assert resolved(f"--config={path}", "--config.seeds=(0,5)")["seeds"] == [0, 5]
+    assert resolved(f"--config={path}", "--config.generations", "7")["generations"] == 7
+    assert resolved(f"--config={path}", "--config.biases=0.8")["biases"] == [0.8]
+    assert resolved(f"--config={path}", "--config.biases=(1,0.5)")["biases"] == [1.0, 0.5]
+    loops = "--config.loops=fully_synthetic,fresh_data(n_fresh=10, n_synthetic=20)"
+    assert resolved(f"--config={path}", loops)["loops"] == ["fully_synthetic", "fresh_data(n_fresh=10,n_synthetic=20)"]
+    assert resolved("--config.model.ddof=0", f"--config={path}")["model"] == {"family": "gaussian", "ddof": 0}
+
+
+def test_a_config_takes_an_argument_after_a_colon(resolved, files):
+    path = files / "gaussian.py"
+    assert resolved(f"--config={path}")["task"] == "toy"
+    assert resolved(f"--config={path}:renamed")["task"] == "renamed"
+    assert resolved(f"--config={path}:renamed", "--config.task=again")["task"] == "again"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.name)
+def test_a_dry_run_of_every_config(capsys, tmp_path, monkeypatch, path):
+    def never(*args, **kwargs):
+        raise AssertionError("a dry run trains nothing")
+
+    monkeypatch.setattr("madbench.fleet.Program.compile", never)
+    monkeypatch.setattr("madbench.metrics.features.build", never)
+    monkeypatch.chdir(tmp_path)
+    assert main("run", f"--config={path}", "--workdir=work", "--dry_run") == 0
+    assert list(tmp_path.iterdir()) == []
+    config, end = json.JSONDecoder().raw_decode(text := capsys.readouterr().out)
+    facts = dict(re.findall(r"^(\w+) {2,}(\S.*)$", text[end:], re.MULTILINE))
+    assert facts.keys() >= {"grid", "plan", "model", "data", "shapes", "FLOPs", "memory"}
+    runs, generations = map(int, re.fullmatch(r"(\d+) runs x (\d+) generations", facts["grid"]).groups())
+    own_bias = sum("bias=" in loop for loop in config["loops"])
+    cells = own_bias + (len(config["loops"]) - own_bias) * len(config["biases"])
+    assert (runs, generations) == (cells * len(config["seeds"]), config["generations"])
+    assert text[end:].count("λ = ") == cells
+    assert facts["plan"].startswith(f"{runs} runs: pmap over ")
+    each = re.fullmatch(r"(\S+) fit \+ (\S+) sampling per run and generation, (\S+) in all", facts["FLOPs"])
+    fit, sample, total = map(float, each.groups())
+    assert total == pytest.approx((fit + sample) * runs * generations, rel=0.02)
+    assert math.isfinite(total)
+    assert re.search(r"[1-9]\S* [KMG]?i?B per run", facts["memory"])
+
+
+# ----------------------------------------------------------------------------------------------- a workdir and tables
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli")
+    (path / "gaussian.py").write_text(GAUSSIAN)
+    assert main("run", f"--config={path / 'gaussian.py'}", f"--workdir={path / 'work'}", "--config.biases=1,0.5") == 0
+    return path / "work"
+
+
+def table(capsys, *arguments):
+    capsys.readouterr()
+    assert main("table", *arguments) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+def test_run_ends_with_the_table(workdir, capsys):
+    config = workdir.parent / "gaussian.py"
+    capsys.readouterr()
+    assert main("run", f"--config={config}", f"--workdir={workdir}", "--config.biases=1,0.5") == 0
+    assert capsys.readouterr().out == table(capsys, workdir)
+
+
+def test_tables_in_every_format(workdir, capsys):
+    markdown = table(capsys, workdir)
+    assert markdown == table(capsys, workdir, "--format=md")
+    assert markdown.startswith("**toy**\n")
+    rows = list(csv.DictReader(io.StringIO(table(capsys, workdir, "--format=csv"))))
+    assert {row["loop"] for row in rows} == {"fully_synthetic"}
+    document = json.loads(table(capsys, "--format", "json", workdir))
+    assert document["schema"] == 1
+    assert r"\begin{tabular}" in table(capsys, workdir, "--format=latex")
+    for style in ("md", "csv", "json", "latex"):
+        text = table(capsys, workdir, f"--format={style}")
+        assert text.endswith("\n")
+        assert not text.endswith("\n\n")
+
+
+def test_several_workdirs_make_one_table(workdir, capsys):
+    one, two = (table(capsys, *[workdir] * n, "--format=csv").count("\n") for n in (1, 2))
+    assert two - 1 == 2 * (one - 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "name one or more workdirs"),
+        (("{absent}",), "is not a workdir of madbench"),
+        (("{files}",), "is not a workdir of madbench"),
+        (("{work}", "--format=xls"), "--format=xls"),
+        (("{work}", "--formt=csv"), "Unknown command line flag 'formt'"),
+        (("{work}", "{absent}"), "is not a workdir of madbench"),
+    ],
+)
+def test_tables_that_cannot_be(refused, files, workdir, arguments, message):
+    places = {"absent": files / "absent", "files": files, "work": workdir}
+    assert message in refused("table", *[a.format(**places) for a in arguments])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", "{", "config.json cannot be read"),
+        ("reference.json", "{", "reference.json cannot be read"),
+        ("reference.json", "{}", "reference.json is incomplete"),
+        ("reference.json", None, "reference.json is missing"),
+        ("metrics.jsonl", "", "has no results yet"),
+        ("metrics.jsonl", None, "has no results yet"),
+        ("metrics.jsonl", "{]\n", "metrics.jsonl, line 1"),
+        ("metrics.jsonl", '{"schema": 99}\n', "another schema"),
+    ],
+)
+def test_a_workdir_that_is_damaged(refused, files, workdir, name, content, message):
+    copy = files / "copy"
+    copy.mkdir()
+    for file in ("config.json", "reference.json", "environment.json", "metrics.jsonl"):
+        (copy / file).write_bytes((workdir / file).read_bytes())
+    (copy / name).unlink() if content is None else (copy / name).write_text(content)
+    assert message in refused("table", copy)
+
+
+def test_the_workdir_of_another_config(workdir, capsys):
+    config = workdir.parent / "gaussian.py"
+    names = [p for p in workdir.rglob("*") if p.is_file()]
+    before = {p: p.read_bytes() for p in names if p.name != ".lock"}
+    assert main("run", f"--config={config}", f"--workdir={workdir}", "--config.biases=1") == 2
+    err = capsys.readouterr().err
+    assert re.fullmatch(r"madbench: .* config\.biases is \[1\.0, 0\.5\] there and \[1\.0\] here; [^\n]*\n", err)
+    assert {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file() and p.name != ".lock"} == before

@@ -1,0 +1,89 @@
+"""What a person sees: plain lines in a log, one live line on a terminal."""
+
+import io
+import sys
+import types
+
+import pytest
+
+from madbench import display
+from madbench.display import Clock, LiveLine, PlainLines, duration
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that passes when told."""
+    now = types.SimpleNamespace(seconds=1000.0)
+    monkeypatch.setattr(display, "time", types.SimpleNamespace(monotonic=lambda: now.seconds))
+    return now
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "?"), (0, "0s"), (0.4, "0s"), (59.4, "59s"), (59.6, "1m 00s"), (200, "3m 20s"), (3599.6, "1h 00m"),
+     (7500, "2h 05m"), (360000, "100h 00m")],
+)  # fmt: skip
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_the_clock_extrapolates_what_this_process_did(clock):
+    watch = Clock()
+    assert watch.left(0.5) is None  # a resumed job begins in the middle
+    clock.seconds += 10
+    assert watch.left(0.5) is None
+    assert watch.left(0.6) == pytest.approx(40)
+    clock.seconds += 10
+    assert watch.left(1.0) == 0
+
+
+def test_plain_lines_go_to_stderr_at_most_one_an_interval(clock, capsys):
+    show = PlainLines(interval=20)
+    show.say("a note")
+    show.phase(0, 1, 2, 5, "fit")
+    show.advance(0.2, 1234.5)
+    clock.seconds += 19
+    show.advance(0.3, 1234.5)
+    clock.seconds += 2
+    show.advance(0.4, 1234.5)
+    show.advance(0.41, None)
+    show.close()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == ["a note", "generation 2/5  fit        40%  1,234 steps/s  1m 03s left"] or (
+        err.splitlines() == ["a note", "generation 2/5  fit        40%  1,234 steps/s  1m 02s left"]
+    )
+
+
+def test_plain_lines_always_tell_the_end(clock, capsys):
+    show = PlainLines(interval=20)
+    show.phase(1, 2, 5, 5, "evaluate")
+    show.advance(1.0, None)
+    assert capsys.readouterr().err.startswith("wave 2/2  generation 5/5  evaluate  100%")
+
+
+def test_a_live_line_shows_phase_rate_and_text_as_it_is(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "160")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    show = display.make()
+    assert isinstance(show, LiveLine)
+    show.say("kept as written: [bold]λ[/bold] :smile:")
+    show.phase(0, 1, 3, 9, "sample")
+    show.advance(0.25, 4321)
+    show.close()
+    text = terminal.getvalue()
+    assert "kept as written: [bold]λ[/bold]" in text
+    assert "generation 3/9  sample" in text
+    assert "25 %  4,321 steps/s" in text
+
+
+def test_elsewhere_than_on_a_terminal_lines_are_plain(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert isinstance(display.make(), PlainLines)
