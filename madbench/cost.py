@@ -102,8 +102,16 @@ def _peak(jaxpr) -> int:
         inputs = {v for v in equation.invars if not isinstance(v, jex.Literal)} - arguments
         outputs = sum(_bytes(v.aval) for v in equation.outvars)
         inside = max((_peak(j) - sum(_bytes(v.aval) for v in j.invars) for j in _inner(equation)), default=0)
-        stacked = equation.outvars[equation.params["num_carry"] :] if equation.primitive.name == "scan" else ()
-        peak = max(peak, alive + max(outputs, inside + sum(_bytes(v.aval) for v in stacked)))
+        peak = max(peak, alive + max(outputs, inside + _stacked(equation)))
         alive += outputs - sum(_bytes(v.aval) for v in inputs if last_use[v] == index)
         alive -= sum(_bytes(v.aval) for v in equation.outvars if v not in last_use)
     return peak
+
+
+def _stacked(equation) -> int:
+    """Bytes of the results that a scan stacks: those with one axis more than what its body returns."""
+    if equation.primitive.name != "scan":
+        return 0
+    (body,) = _inner(equation)
+    pairs = zip(equation.outvars, body.outvars, strict=True)
+    return sum(_bytes(whole.aval) for whole, one in pairs if whole.aval.shape != one.aval.shape)

@@ -37,7 +37,8 @@ def restore(checkpoints, like=like):
 
 def same(a, b):
     return jax.tree.structure(a) == jax.tree.structure(b) and all(
-        np.asarray(x).tobytes() == np.asarray(y).tobytes() and x.dtype == y.dtype for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+        np.asarray(x).tobytes() == np.asarray(y).tobytes() and x.dtype == y.dtype
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     )
 
 

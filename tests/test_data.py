@@ -199,7 +199,6 @@ def test_the_gaussian_fingerprint_names_dimension_and_reference(gaussian):
     assert other.fingerprint["sha256"] != gaussian.fingerprint["sha256"]
 
 
-@pytest.mark.xfail(strict=True, reason="each load makes a new partial for `draw`, which is a static field")
 def test_two_loads_of_one_endless_source_are_one_program():
     trees = [jax.tree.structure(data.load("gaussian", dimension=2, n_reference=5)) for _ in range(2)]
     assert trees[0] == trees[1]
@@ -229,7 +228,6 @@ def test_errors_of_use_are_one_line(source, settings, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="NumPy's own message does not say which setting is wrong")
 def test_a_negative_split_seed_is_named():
     with pytest.raises(ValueError, match="split_seed"):
         data.load("digits", split_seed=-1)

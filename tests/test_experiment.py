@@ -122,11 +122,7 @@ def test_the_workdir_holds_what_the_architecture_promises_and_no_more(workdir):
 
 def test_one_row_for_each_run_and_generation_in_the_order_of_the_grid(workdir):
     assert [key(row) for row in read(workdir / "metrics.jsonl")] == [
-        (loop, bias, seed, t)
-        for t in range(1, GENERATIONS + 1)
-        for loop in LOOPS
-        for bias in BIASES
-        for seed in SEEDS
+        (loop, bias, seed, t) for t in range(1, GENERATIONS + 1) for loop in LOOPS for bias in BIASES for seed in SEEDS
     ]
 
 
@@ -226,7 +222,9 @@ def test_sample_grids_are_images_on_disk(workdir):
 
 def test_tables_and_pictures(workdir):
     assert "tiny digits" in (workdir / "table.md").read_text()
-    assert len({line["loop"] for line in csv.DictReader(io.StringIO((workdir / "table.csv").read_text()))}) == len(LOOPS)
+    assert len({line["loop"] for line in csv.DictReader(io.StringIO((workdir / "table.csv").read_text()))}) == len(
+        LOOPS
+    )
     assert strict((workdir / "table.json").read_text())
     assert r"\begin{tabular}" in (workdir / "table.tex").read_text()
     for name in ("curves.png", "samples.png"):

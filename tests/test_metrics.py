@@ -1,10 +1,8 @@
 """Metrics against brute force and closed forms, and the feature extractors they look through."""
 
-import gc
 import math
 import pathlib
 import re
-import zipfile
 
 import jax
 import jax.numpy as jnp
@@ -300,7 +298,6 @@ def test_samples_that_are_not_finite_have_no_scores():
     assert evaluate(("fd", "precision"), generated, reference) == {"fd": None, "precision": None}
 
 
-@pytest.mark.xfail(strict=True, reason="NaN compares as outside: without FD beside them, both read 0")
 @pytest.mark.parametrize("name", ["precision", "recall"])
 def test_samples_that_are_not_finite_have_no_score_in_any_metric_alone(name):
     generated, reference = PAIRS["overlapping"]
@@ -336,7 +333,8 @@ def train_at_once(monkeypatch):
 
     def train(x, y, num_classes):
         fill = np.float32(np.dot(y, np.arange(len(y))) % 1000 + lenet_module.RECIPE["steps"])
-        return {f"Dense_{i}": {"kernel": np.full((30, 40), fill), "bias": np.full(4, fill)} for i in range(5)}
+        shapes = jax.eval_shape(lenet_module.LeNet(num_classes).init, jax.random.key(0), x[:1])["params"]
+        return jax.tree.map(lambda leaf: np.full(leaf.shape, fill), shapes)
 
     monkeypatch.setattr(lenet_module, "train", train)
 
@@ -395,7 +393,6 @@ def test_other_data_or_another_recipe_is_another_file_and_another_label(digits, 
     assert len(list(tmp_path.iterdir())) == 4  # and no drafts are left behind
 
 
-BAD_ZIP = pytest.mark.xfail(strict=True, reason="_load does not catch zipfile.BadZipFile, and leaves the file open")
 DAMAGE = {
     "empty": lambda whole: b"",
     "not an archive": lambda whole: b"something else",
@@ -404,34 +401,19 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "empty",
-        "not an archive",
-        pytest.param("cut in half", marks=BAD_ZIP),
-        pytest.param("one byte flipped", marks=BAD_ZIP),
-    ],
-)
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of the file that np.load leaves open
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_cache_file_is_trained_anew(damage, digits, tmp_path, monkeypatch):
     train_at_once(monkeypatch)
     first = features.build("lenet", digits.pool, 10, str(tmp_path))
     (path,) = pathlib.Path(tmp_path).iterdir()
     whole = path.read_bytes()
     path.write_bytes(DAMAGE[damage](whole))
-    try:
-        again = features.build("lenet", digits.pool, 10, str(tmp_path))
-    except zipfile.BadZipFile:
-        again = None
-    gc.collect()
-    assert again is not None, "BadZipFile"
+    again = features.build("lenet", digits.pool, 10, str(tmp_path))
     assert again.label == first.label
     forbid_training(monkeypatch)
     assert features.build("lenet", digits.pool, 10, str(tmp_path)).label == first.label
 
 
-@pytest.mark.xfail(strict=True, reason="_load takes any archive; a missing layer is a KeyError at the first features")
 def test_a_cache_file_without_all_layers_is_trained_anew(digits, tmp_path, monkeypatch):
     train_at_once(monkeypatch)
     first = features.build("lenet", digits.pool, 10, str(tmp_path))

@@ -120,7 +120,10 @@ def test_nothing_overlaps_or_leaves_the_picture(n_loops, biases):
     boxes = [legend.get_window_extent() for legend in figure.legends]
     boxes += [axis.get_tightbbox() for axis in figure.axes]
     for i, box in enumerate(boxes):
-        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= figure.bbox.x1
+        assert box.y1 <= figure.bbox.y1
         assert box.height > 20 or i < 2
         for other in boxes[:i]:
             overlap = min(box.x1, other.x1) - max(box.x0, other.x0), min(box.y1, other.y1) - max(box.y0, other.y0)
@@ -167,7 +170,8 @@ def test_generation_ticks(generations, ticks):
 @pytest.mark.parametrize(("low", "high"), [(1.1, 1.2), (2, 7), (0.5, 80), (1e-8, 1e9), (3e-5, 3.1e-5)])
 def test_log_ticks_lie_inside_and_are_few(low, high):
     ticks = curves.log_ticks(low, high)
-    assert ticks == sorted(ticks) and all(low <= t <= high for t in ticks)
+    assert ticks == sorted(ticks)
+    assert all(low <= t <= high for t in ticks)
     assert 2 <= len(ticks) <= 7
 
 
@@ -199,7 +203,8 @@ def test_rows_are_generations_and_columns_are_noise():
     step, levels = scale + 2, np.linspace(0, 1, 40).reshape(4, 10)
     centres = picture[scale // 2 :: step, scale // 2 :: step, 0]
     np.testing.assert_allclose(centres, levels)
-    assert (picture[scale : scale + 2] == 1).all() and (picture[:, scale : scale + 2] == 1).all()
+    assert (picture[scale : scale + 2] == 1).all()
+    assert (picture[:, scale : scale + 2] == 1).all()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -229,14 +234,22 @@ def test_blocks_are_loops_by_biases_with_titles():
     cells = [("replace", 1.0), ("replace", 0.5), ("fresh_data(n_fresh=100,n_initial=1000)", 1.0)]
     figure = grid.plot({cell: images() for cell in cells}, {cells[1]: "half"})
     a, b, c = (axis.get_position() for axis in figure.axes)
-    assert a.y0 == b.y0 and a.x1 < b.x0 and c.x0 == a.x0 and c.y1 < a.y0
+    assert a.y0 == b.y0
+    assert a.x1 < b.x0
+    assert c.x0 == a.x0
+    assert c.y1 < a.y0
     words = [text.get_text() for text in figure.texts]
-    assert words.count("λ = 1") == 2 and words.count("half") == 1 and words.count("t = 1") == 2
+    assert words.count("λ = 1") == 2
+    assert words.count("half") == 1
+    assert words.count("t = 1") == 2
     assert cells[2][0] in words
     saved(figure)
     for text in figure.texts:
         box = text.get_window_extent()
-        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 and box.y1 <= figure.bbox.y1
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.x1
+        assert box.y0 >= 0
+        assert box.y1 <= figure.bbox.y1
         assert not any(box.overlaps(axis.get_window_extent()) for axis in figure.axes)
 
 

@@ -76,4 +76,5 @@ def test_role_numbers_are_part_of_the_protocol():
         "SAMPLE": 4,
         "GRID": 5,
         "FLOOR": 6,
+        "REFERENCE": 7,
     }

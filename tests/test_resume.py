@@ -296,7 +296,7 @@ def test_without_any_usable_checkpoint_it_starts_over(copy, gaussian, capsys):
 
 
 def cut_line(lines):
-    return lines[:-1] + [lines[-1][:50]]
+    return [*lines[:-1], lines[-1][:50]]
 
 
 def half_a_row_more(lines):

@@ -128,7 +128,8 @@ def test_missing_cells_and_generations_are_shown():
     absent, cut = by_cell[LOOPS[0], "0.5"], by_cell[LOOPS[0], "1"]
     column = header.index("FD ↓, t = 1 → 3")
     assert absent[header.index("seeds")] == cut[header.index("seeds")] == "0/3"
-    assert absent[column] == "—" and cut[column].endswith("→ —")
+    assert absent[column] == "—"
+    assert cut[column].endswith("→ —")
     assert absent[header.index("verdict")] == "no results"
     assert cut[header.index("verdict")].endswith("unfinished 3/3")
     line = next(x for x in strict(table.render([made], "json"))["lines"] if x["verdict"] == "no results")
@@ -142,8 +143,10 @@ def test_a_mean_over_fewer_seeds_is_marked():
         if r["seed"] == 3 and r["generation"] == 3 and r["bias"] == 0.5:
             r.update(status="diverged", fd=None, recall=None)
     _, whole, diverged, *_ = markdown_rows(table.render([made], "md"))
-    assert "†" not in " ".join(whole) and "4/4" in whole
-    assert "3/4" in diverged and diverged[-2].endswith("diverged 1/4")
+    assert "†" not in " ".join(whole)
+    assert "4/4" in whole
+    assert "3/4" in diverged
+    assert diverged[-2].endswith("diverged 1/4")
     assert re.fullmatch(r"2\.30 ± 0\.26 +→ 8\.80 ± 0\.80†", diverged[5])  # seeds 0 to 3, then 0 to 2
 
 
@@ -171,7 +174,8 @@ def test_several_workdirs_make_one_table():
     b = make(task="other", path="b", loops=("replace",), generations=5)
     rows = markdown_rows(table.render([make(), b], "md").replace("| task", "\n\n| task", 1))
     header = rows[0]
-    assert header[0] == "task" and [row[0] for row in rows[1:]] == ["toy"] * 4 + ["other"] * 2
+    assert header[0] == "task"
+    assert [row[0] for row in rows[1:]] == ["toy"] * 4 + ["other"] * 2
     assert [row[header.index("T")] for row in rows[1:]] == ["3"] * 4 + ["5"] * 2
     assert {f.task for f in aggregate.aggregate([make(), b]).floors} == {"toy", "other"}
 
@@ -188,7 +192,8 @@ def test_a_metric_that_one_workdir_lacks_is_missing_there():
     b = make(path="b", loops=("replace",))
     b.config["metrics"]["names"] = ["fd"]
     last = aggregate.aggregate([make(), b]).lines[-1]
-    assert last.metrics["recall"] == (None, None) and "recall" not in last.floors
+    assert last.metrics["recall"] == (None, None)
+    assert "recall" not in last.floors
     assert [t.metric for t in last.verdict.trends] == ["fd"]
 
 
@@ -204,7 +209,8 @@ def test_differing_versions_are_said():
 def test_footnotes_on_choices():
     notes = notes_of(make())
     assert {m.group(1) for m in re.finditer(r"(\w+) \(ours\)", notes)} == {"Verdict", "Budget", "Labels"}
-    assert "samples behind each metric 597" in notes and "95%" in notes
+    assert "samples behind each metric 597" in notes
+    assert "95%" in notes
     assert "reused" not in notes_of(make(reuse_fresh=False))
     assert "reused" in notes_of(make(reuse_fresh=True))
     assert "used up (b)" in notes_of(make(), make(path="b", reuse_fresh=True))
@@ -246,7 +252,8 @@ def test_latex_is_balanced_and_holds_no_stray_specials(loops):
     body = text.split("\n", 1)[1]  # after the comment that names the packages
     bare = re.sub(r"\\[&%$#_{}]", "", body)
     assert not re.search(r"[%#_~^\"|<>](?![^$\n]*\$)", re.sub(r"\$[^$\n]*\$", "", bare))
-    assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
+    assert bare.count("{") == bare.count("}")
+    assert bare.count("$") % 2 == 0
     assert all(ord(c) < 0x180 for c in text)
     commands = set(re.findall(r"\\([a-zA-Z]+)", body))
     assert commands <= {
@@ -264,7 +271,8 @@ def test_latex_is_balanced_and_holds_no_stray_specials(loops):
 def test_a_table_depends_on_the_rows_not_on_their_order(format):
     made = make()
     text = table.render([made], format)
-    assert text.endswith("\n") and not text.endswith("\n\n")
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
     assert table.render([dataclasses.replace(made, rows=made.rows[::-1])], format) == text
 
 
