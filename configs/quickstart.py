@@ -1,3 +1,13 @@
+"""Eighteen small diffusion models eat their own digits: the suite's first minutes.
+
+    madbench run --config=configs/quickstart.py --workdir=runs/quickstart
+
+Expected time: 2m 20s on two CPU cores, compilation included.
+Expected result, fully synthetic, generation 1 -> 5: at λ = 1 FD 8.9 -> 46, precision .96 -> .86, recall .86 -> .32;
+at λ = 0.5 FD 3.2 -> 13, recall .80 -> .41. Half real data (augmentation) holds FD below 20 and 5.3. The floor of FD
+is 1.9.
+"""
+
 from madbench.config import base
 
 
