@@ -134,14 +134,16 @@ class _Experiment:
                 break
             self.show.say(f"warning: metrics.jsonl lacks rows that checkpoint {progress.name} follows; trying before")
         progress, state = found
-        if rows or state is not None:
-            self.show.say(f"resuming at wave {progress.wave + 1}, generation {progress.generation}")
         results.write_rows(self.path / "metrics.jsonl", rows[: self._rows_before(progress)])
         results.write_rows(
             self.path / "timing.jsonl", timings[: progress.wave * self.job.generations + progress.generation - 1]
         )
         if progress.generation > self.job.generations:
-            return Progress(progress.wave + 1, 1, 0), None
+            progress, state = Progress(progress.wave + 1, 1, 0), None
+        if progress.wave == self.job.plan.waves:
+            self.show.say("this job is finished already")
+        elif rows or state is not None:
+            self.show.say(f"resuming at wave {progress.wave + 1}, generation {progress.generation}")
         return progress, state
 
     def _order(self) -> Iterator[tuple[str, float, int, int]]:
