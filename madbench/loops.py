@@ -364,24 +364,15 @@ class TrainingSet:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class GatheredSet:
-    """A `TrainingSet` whose samples have been copied together; read in the same way.
-
-    Attributes:
-      samples: `x [capacity, *shape]`, `y [capacity]`; rows from `size` on are padding.
-      size: int32 scalar.
-    """
+    """A `TrainingSet` whose samples `[capacity, ...]` have been copied together; read in the same way."""
 
     samples: Samples
     size: jax.Array
 
     def rows(self, index: jax.Array) -> Samples:
-        """The samples at `index` (int32 `[n]`, below `size`)."""
         return jax.tree.map(lambda leaf: leaf[index], self.samples)
 
-    def batch(self, key: jax.Array, n: int) -> Samples:
-        """`n` samples drawn uniformly with replacement: those that `TrainingSet.batch` draws."""
-        return self.rows(jax.random.randint(key, (n,), 0, self.size))
+    batch = TrainingSet.batch
 
     def everything(self) -> tuple[Samples, jax.Array]:
-        """All samples and their weights: 1.0 for members, 0.0 for padding."""
         return self.samples, (jnp.arange(self.samples.y.shape[0]) < self.size).astype(jnp.float32)
