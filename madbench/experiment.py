@@ -19,6 +19,7 @@ from madbench.checkpoints import Checkpoints, Progress
 from madbench.generation import Kept, Shared, Work
 from madbench.metrics import features
 from madbench.report import workdir as workdir_report
+from madbench.watch import Watch
 
 DEFAULT_CACHE = "~/.cache/madbench"
 
@@ -239,7 +240,7 @@ class _Experiment:
     def _run_generation(self, wave, generation, segment, runs, cells, kept, work) -> Any:
         job, n = self.job, len(runs)
         t = np.int32(generation)
-        watch = _Watch()
+        watch = Watch()
         self._phase(wave, generation, "fit")
         if work is None:
             work = self.programs["begin"](self.shared, cells, kept, t)
@@ -353,21 +354,6 @@ class _Experiment:
         """A generation is as many parts as its fit has segments, and one more for the rest."""
         within = (generation - 1 + segment / (self.job.family.segments + 1)) / self.job.generations
         self.show.advance((wave + within) / self.job.plan.waves, rate)
-
-
-class _Watch:
-    """Seconds by phase."""
-
-    def __init__(self):
-        self._last = time.perf_counter()
-        self.seconds: dict[str, float] = {}
-
-    def lap(self, phase: str) -> float:
-        """Adds the time since the last lap to `phase`; returns the phase's total."""
-        now = time.perf_counter()
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
-        self._last = now
-        return self.seconds[phase]
 
 
 def _say_speed(flops: int, seconds: float, show: display.Display) -> None:
