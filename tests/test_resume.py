@@ -18,6 +18,9 @@ from jax.experimental.compilation_cache import compilation_cache
 from madbench import checkpoints, cli, experiment
 from madbench.checkpoints import Progress
 
+# Orbax drops an unfinished read of a damaged file, and its event loop says so when it is collected.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEADLINE = 240  # seconds after which a test gives up; nothing here takes a tenth of it
 GAUSSIAN = """
