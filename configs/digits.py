@@ -16,7 +16,7 @@ def get_config():
     config.model.width = 384
     config.model.depth = 1
     config.model.batch_size = 256
-    config.model.steps = 500
+    config.model.steps = 600
     config.model.learning_rate = 1e-2
     config.model.p_mean = -0.6
     config.model.sigma_min = 0.01

@@ -2,13 +2,14 @@
 
 import copy
 import dataclasses
-import importlib
 import inspect
 from typing import Any
 
 from ml_collections import config_dict
 
 from madbench import data, loops, models
+
+MOST_SEEDS = 100_000  # more is a seed that was meant, not a count
 
 
 def base(source: str = "digits", family: str = "diffusion") -> config_dict.ConfigDict:
@@ -17,15 +18,18 @@ def base(source: str = "digits", family: str = "diffusion") -> config_dict.Confi
     Args:
       source: whose settings `config.data` holds.
       family: whose settings `config.model` holds.
+
+    Raises:
+      ValueError: an unknown source or family; one line.
     """
     config = config_dict.ConfigDict()
     config.task = "unnamed"  # the name in the tables
     config.data = {
         "source": source,
-        **_settings(importlib.import_module(data.SOURCES[source.partition(":")[0]]).load),
+        **_settings(data.module(source).load),
         "reuse_fresh": False,  # let a fresh loop start over when a finite set is used up; the table says so
     }
-    config.model = {"family": family, **_settings(importlib.import_module(models.FAMILIES[family]).build)}
+    config.model = {"family": family, **_settings(models.module(family).build)}
     config.n_initial = 600  # real samples of generation 1, from which the presets' sizes follow
     config.loops = ("fully_synthetic",)
     config.biases = (1.0,)  # λ in (0, 1]; crossed with every loop that does not fix its own
@@ -137,6 +141,8 @@ def _seeds(value: Any) -> list[int]:
     if type(value) is int:
         if value < 1:
             raise ValueError(f"config.seeds must be at least 1, not {value}")
+        if value > MOST_SEEDS:
+            raise ValueError(f"config.seeds={value} asks for that many seeds; for that one seed, write ({value},)")
         return list(range(value))
     seeds = _as_list(value, "seeds")
     for seed in seeds:

@@ -65,7 +65,7 @@ class PlainLines:
     def advance(self, done, steps_per_second) -> None:
         left = self._clock.left(done)
         now = time.monotonic()
-        if now - self._last >= self._interval or done == 1:
+        if now - self._last >= self._interval:
             self._last = now
             self.say(f"{self._label}  {done:4.0%}  {_rate(steps_per_second)}  {duration(left)} left")
 

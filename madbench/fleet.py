@@ -120,6 +120,7 @@ def make_plan(
             f"this job runs {wave_size} runs at a time since its first start, and the devices here hold "
             f"{groups * fit}; resume it where it began, or begin anew in another --workdir"
         )
+    groups = -(-wave_size // runs_per_device)  # a device that would only hold padding stays out
     return Plan(
         runs=runs,
         devices=groups * group_size,

@@ -128,7 +128,10 @@ class Generation:
         n_real, n_synthetic = self._training_set(shared, kept, work).counts()
         n = max(self.n_samples, self.shapes.rows)
         samples = self.family.sample(key_for(cell.seed, t, Role.SAMPLE), work.state, n, cell.bias)
-        alive = kept.alive & _finite(samples.x) & _finite(work.state)
+        # Only what this loop's memory or the metrics see: `n` follows from the whole grid.
+        seen = jnp.arange(n) < jnp.maximum(cell.loop.n_synthetic, self.n_samples)
+        finite = jnp.all(jnp.isfinite(samples.x.reshape(n, -1)), axis=1)
+        alive = kept.alive & jnp.all(finite | ~seen) & _finite(work.state)
         samples = samples._replace(x=_clip(samples.x, source.bounds))
         out = {
             "features": shared.extractor(samples.x[: self.n_samples]).astype(jnp.float32),

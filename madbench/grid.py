@@ -104,7 +104,8 @@ def prepare(config: Any, *, wave_size: int = 0) -> Job:
     shapes = loops.dims(parsed, plain["generations"])
 
     def build(group):
-        make = partial(models.build, shape=source.shape, num_classes=source.num_classes, group=group)
+        facts = {"shape": source.shape, "num_classes": source.num_classes, "bounds": source.bounds}
+        make = partial(models.build, **facts, group=group)
         settings = plain["model"]
         family = make(**settings)  # checks the settings from which the steps follow
         if settings.get("epochs"):

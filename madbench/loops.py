@@ -23,6 +23,7 @@ ALL = "all"
 STARTS = ("scratch", "finetune")
 _NO_LIMIT = 2**31 - 1  # of int32, as the program takes it
 _LARGEST = 10**9
+_SMALLEST_BIAS = 1e-37  # float32 cannot divide by less
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Loop:
 
 def check_bias(bias: float, where: str = "") -> None:
     """Raises ValueError unless λ lies in (0, 1]."""
-    if isinstance(bias, bool) or not isinstance(bias, (int, float)) or not 0 < bias <= 1:
+    if isinstance(bias, bool) or not isinstance(bias, (int, float)) or not _SMALLEST_BIAS <= bias <= 1:
         raise ValueError(f"{where}the sampling bias λ must lie in (0, 1], not {bias!r}")
 
 

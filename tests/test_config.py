@@ -37,6 +37,11 @@ def refused(function, config, message) -> str:
 # -------------------------------------------------------------------------------------------------------------- base
 
 
+def test_a_base_of_nothing_known_is_refused():
+    refused(base, "nowhere", "unknown dataset 'nowhere'; config.data.source is one of digits, ")
+    refused(lambda family: base(family=family), "none", "unknown model family 'none'; config.model.family is one of ")
+
+
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_base_config_is_complete(source, family):
@@ -120,12 +125,14 @@ REFUSED = [
     ({"biases": 1.0}, "config.biases must be a list"),
     ({"biases": (0.0,)}, "λ must lie in (0, 1], not 0.0"),
     ({"biases": (1.5,)}, "λ must lie in (0, 1], not 1.5"),
+    ({"biases": (1e-50,)}, "λ must lie in (0, 1], not 1e-50"),
     ({"biases": (float("nan"),)}, "λ must lie in (0, 1], not nan"),
     ({"biases": ("1",)}, "λ must lie in (0, 1], not '1'"),
     ({"biases": (True,)}, "λ must lie in (0, 1], not True"),
     ({"biases": (1.0, 0.5, 1)}, "λ 1.0 is repeated in config.biases"),
     ({"seeds": 0}, "config.seeds must be at least 1, not 0"),
     ({"seeds": -1}, "config.seeds must be at least 1, not -1"),
+    ({"seeds": 20260101}, "for that one seed, write (20260101,)"),
     ({"seeds": ()}, "config.seeds must be a list"),
     ({"seeds": 1.5}, "config.seeds must be a list"),
     ({"seeds": True}, "config.seeds must be a list"),

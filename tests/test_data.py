@@ -214,7 +214,7 @@ def test_two_loads_of_one_endless_source_are_one_program():
         ("", {}, "unknown dataset ''"),
         (None, {}, "unknown dataset None"),
         ("digits", {"n_refrence": 3}, "config.data does not fit the source 'digits'"),
-        ("digits:somewhere", {}, "config.data does not fit the source 'digits'"),
+        ("digits:somewhere", {}, "config.data does not fit the source 'digits:somewhere'"),
         ("gaussian", {"dimension": 0}, "config.data.dimension must be a whole number of at least 1, not 0"),
         ("gaussian", {"dimension": 2.0}, "config.data.dimension must be a whole number"),
         ("gaussian", {"n_reference": True}, "config.data.n_reference must be a whole number"),

@@ -60,9 +60,10 @@ def test_plain_lines_go_to_stderr_at_most_one_an_interval(clock, capsys):
     )
 
 
-def test_plain_lines_always_tell_the_end(clock, capsys):
+def test_plain_lines_name_the_wave_where_there_are_several(clock, capsys):
     show = PlainLines(interval=20)
     show.phase(1, 2, 5, 5, "evaluate")
+    clock.seconds += 20
     show.advance(1.0, None)
     assert capsys.readouterr().err.startswith("wave 2/2  generation 5/5  evaluate  100%")
 

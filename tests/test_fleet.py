@@ -66,6 +66,7 @@ def test_every_plan_holds_every_run_once_and_stays_within_its_means():
                     assert laid == list(range(runs)), plan
                     assert plan.devices <= devices
                     assert plan.groups * plan.runs_per_device >= plan.wave_size
+                    assert (plan.groups - 1) * plan.runs_per_device < plan.wave_size, "a device of padding alone"
                     assert not cap or plan.runs_per_device <= cap
                     assert plan.group_size == 1 or batch_size % plan.group_size == 0
                     assert plan.group_size == 1 or plan.runs_per_device == 1

@@ -392,9 +392,9 @@ class Stub(nn.Module):
         )
 
 
-def diffusion(net="zero", num_classes=0, shape=(2,), group=None, **settings):
+def diffusion(net="zero", num_classes=0, shape=(2,), bounds=None, group=None, **settings):
     net = Stub(net) if isinstance(net, str) else net
-    return Diffusion(net=net, shape=shape, num_classes=num_classes, group=group or Group(), **settings)
+    return Diffusion(net=net, shape=shape, num_classes=num_classes, bounds=bounds, group=group or Group(), **settings)
 
 
 GAIN = {"gain": jnp.float32(1)}
@@ -415,6 +415,35 @@ def test_preconditioning_is_table_1_of_edm(sigma_data, shape):
         sigma = jnp.asarray(SIGMAS, jnp.float32)
         got = model._denoise(GAIN, jnp.asarray(x), sigma, jnp.full(6, 2))
         np.testing.assert_allclose(got, skip * x + out * f, rtol=1e-5, atol=1e-6)
+
+
+def test_within_bounds_a_denoiser_keeps_the_datas_range_and_its_gradient_leads_back():
+    """D overshoots 1 at every pixel. Where the image is 1 there is nothing to learn; elsewhere, as without bounds."""
+    free, bounded = diffusion("one"), diffusion("one", bounds=(-1.0, 1.0))
+    gain = {"gain": jnp.float32(1e3)}
+    sigma = jnp.asarray(SIGMAS, jnp.float32)
+    denoise = lambda model, params: model._denoise(params, jnp.zeros((6, 2)), sigma, jnp.zeros(6, jnp.int32))
+    assert (denoise(free, gain) > 1).all()
+    np.testing.assert_array_equal(denoise(bounded, gain), 1)
+
+    def gradient(model, image):
+        return jax.grad(lambda params: jnp.sum((denoise(model, params) - image) ** 2))(gain)["gain"]
+
+    assert gradient(bounded, 1.0) == 0
+    slope = denoise(free, GAIN)  # D is linear in the gain
+    np.testing.assert_allclose(gradient(bounded, 0.25), jnp.sum(2 * 0.75 * slope), rtol=1e-5)
+    inside = {"gain": jnp.float32(1e-3)}
+    np.testing.assert_array_equal(denoise(bounded, inside), denoise(free, inside))
+
+
+def test_samples_keep_the_bounds_at_any_guidance():
+    state = DiffusionState(GAIN, GAIN, (), 0)
+    free = draw(diffusion("label", num_classes=3), state, 60, 0.05).x
+    x = draw(diffusion("label", num_classes=3, bounds=(-1.0, 0.5)), state, 60, 0.05).x
+    assert free.min() < -1
+    assert free.max() > 0.5
+    assert x.min() >= -1
+    assert x.max() <= 0.5
 
 
 def test_guidance_is_the_unconditional_denoiser_plus_the_difference_over_lambda():

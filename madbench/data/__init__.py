@@ -1,6 +1,7 @@
 """Where real samples come from. One file per source, one line each in the registry."""
 
 import importlib
+from types import ModuleType
 
 from madbench.data.source import Source
 
@@ -21,16 +22,26 @@ def load(source: str, **settings) -> Source:
     Raises:
       ValueError: unknown source, or settings that do not fit it; one line.
     """
-    name, _, path = str(source).partition(":")
-    if name not in SOURCES:
-        raise ValueError(f"unknown dataset {source!r}; config.data.source is one of {', '.join(SOURCES)}")
+    path = str(source).partition(":")[2]
     if path:
         settings["path"] = path
-    module = importlib.import_module(SOURCES[name])
+    load = module(source).load
     try:
-        return module.load(**settings)
+        return load(**settings)
     except TypeError as error:
-        raise ValueError(f"config.data does not fit the source {name!r}: {error}") from error
+        raise ValueError(f"config.data does not fit the source {source!r}: {error}") from error
+
+
+def module(source: str) -> ModuleType:
+    """The file behind a source's name.
+
+    Raises:
+      ValueError: unknown source; one line.
+    """
+    name = str(source).partition(":")[0]
+    if name not in SOURCES:
+        raise ValueError(f"unknown dataset {source!r}; config.data.source is one of {', '.join(SOURCES)}")
+    return importlib.import_module(SOURCES[name])
 
 
 __all__ = ["SOURCES", "Source", "load"]

@@ -45,6 +45,7 @@ class Diffusion:
       net: linen module `(x, noise, label) -> like x`.
       shape: of one sample.
       num_classes: 0 for an unconditional model.
+      bounds: of the data, which D then keeps; None where there are none.
       group: devices that share a run.
       steps: optimizer steps of one fit; with `epochs`, of the largest training set's fit.
       epochs: 0 for the same steps whatever the training set's size (PROTOCOL, section 2); otherwise each fit makes
@@ -63,6 +64,7 @@ class Diffusion:
     net: nn.Module
     shape: tuple[int, ...]
     num_classes: int
+    bounds: tuple[float, float] | None
     group: Group
     steps: int = 1000
     epochs: float = 0.0
@@ -171,16 +173,28 @@ class Diffusion:
         return new, value
 
     def _denoise(self, params, x, sigma, label):
-        """D(x; σ) by preconditioning F (EDM, equation 7 and table 1)."""
+        """D(x; σ) by preconditioning F (EDM, equation 7 and table 1), within the bounds of the data.
+
+        D is a mean of images, and no mean leaves their range. The bound is straight-through: where D overshoots a
+        pixel that lies on the bound, the loss and its gradient are 0, so that F need not learn to be exact there; where
+        it overshoots another, the gradient is that of the squared error and leads back.
+        """
         variance = sigma**2 + self.sigma_data**2
         c_skip = self.sigma_data**2 / variance
         c_out = sigma * self.sigma_data * jax.lax.rsqrt(variance)
         c_in = jax.lax.rsqrt(variance)
         f = self.net.apply({"params": params}, _expand(c_in, x) * x, jnp.log(sigma) / 4, label)
-        return _expand(c_skip, x) * x + _expand(c_out, x) * f
+        free = _expand(c_skip, x) * x + _expand(c_out, x) * f
+        return free + jax.lax.stop_gradient(self._bounded(free) - free) if self.bounds else free
+
+    def _bounded(self, x):
+        return jnp.clip(x, *self.bounds) if self.bounds else x
 
     def _guided(self, params, x, sigma, label, bias):
-        """D_u + (1+w)(D_c - D_u) with 1+w = 1/λ: Ho and Salimans, equation 6, for the denoiser."""
+        """D_u + (1+w)(D_c - D_u) with 1+w = 1/λ: Ho and Salimans, equation 6, for the denoiser.
+
+        Within the bounds of the data, as is usual (static thresholding: Saharia et al. 2022, Imagen, section 2.3).
+        """
         n = x.shape[0]
         sigma = jnp.full((n,), sigma)
         if not self.num_classes:
@@ -189,7 +203,7 @@ class Diffusion:
         twice = lambda a, b: jnp.concatenate([a, b])
         both = self._denoise(params, twice(x, x), twice(sigma, sigma), twice(label, no_label))
         conditional, unconditional = jnp.split(both, 2)
-        return unconditional + (conditional - unconditional) / bias
+        return self._bounded(unconditional + (conditional - unconditional) / bias)
 
     def _heun(self, denoise, noise):
         """Heun's method on the probability-flow ODE, from σ_max to 0, at the noise levels of EDM's equation 5.
@@ -243,6 +257,7 @@ def build(
     *,
     shape: tuple[int, ...],
     num_classes: int,
+    bounds: tuple[float, float] | None,
     group: Group,
     network: str = "mlp",
     width: int = 256,
@@ -258,6 +273,7 @@ def build(
     Args:
       shape: of one sample.
       num_classes: 0 for an unconditional model.
+      bounds: of the data; None where there are none.
       group: devices that share a run.
       network: `mlp` or `transformer`.
       width, depth: of either network.
@@ -280,4 +296,4 @@ def build(
         net = ResidualMLP(num_classes + 1, width, depth)
     else:
         raise ValueError(f"unknown network {network!r}; config.model.network is mlp or transformer")
-    return Diffusion(net=net, shape=tuple(shape), num_classes=num_classes, group=group, **settings)
+    return Diffusion(net=net, shape=tuple(shape), num_classes=num_classes, bounds=bounds, group=group, **settings)

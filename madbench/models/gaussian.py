@@ -76,8 +76,13 @@ class Gaussian:
         return Samples(x.reshape(n, *self.shape), jnp.zeros((n,), jnp.int32))
 
 
-def build(*, shape: tuple[int, ...], num_classes: int, group: Group, ddof: int = 1) -> Gaussian:
-    """Settings of `config.model`: `ddof`. Labels are ignored; a shared run is computed on each device of its group."""
+def build(
+    *, shape: tuple[int, ...], num_classes: int, bounds: tuple[float, float] | None, group: Group, ddof: int = 1
+) -> Gaussian:
+    """Settings of `config.model`: `ddof`.
+
+    Labels and bounds are ignored; a shared run is computed on each device of its group.
+    """
     if ddof not in (0, 1):
         raise ValueError(f"config.model.ddof must be 0 or 1, not {ddof!r}")
     return Gaussian(shape=shape, ddof=ddof)
