@@ -2,9 +2,9 @@
 
     madbench run --config=configs/quickstart.py --workdir=runs/quickstart
 
-Expected time: 2m 20s on two CPU cores, compilation included.
-Expected result, fully synthetic, generation 1 -> 5: at λ = 1 FD 8.9 -> 46, precision .96 -> .86, recall .86 -> .32;
-at λ = 0.5 FD 3.2 -> 13, recall .80 -> .41. Half real data (augmentation) holds FD below 20 and 5.3. The floor of FD
+Expected time: 2m 30s on two CPU cores, compilation included.
+Expected result, fully synthetic, generation 1 -> 5: at λ = 1 FD 3.5 -> 24, precision .96 -> .93, recall .92 -> .56;
+at λ = 0.5 FD 2.5 -> 9.0, recall .86 -> .43. Half real data (augmentation) holds FD at 8.3 and 3.4. The floor of FD
 is 1.9.
 """
 
