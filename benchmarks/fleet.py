@@ -4,16 +4,13 @@ python benchmarks/fleet.py [--fleets=1,4,16,64] [--torch_python=PATH] [--verify]
 """
 
 import dataclasses
-import importlib.util
 import json
 import os
 import pathlib
 import platform
 import runpy
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,25 +18,15 @@ from typing import Any
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leaves GPU memory to PyTorch
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import torch_peer
 from absl import app, flags, logging
 
 from madbench import fleet, grid
 from madbench.generation import Kept, Shared
-from madbench.loops import GatheredSet
 from madbench.models import Group
-from madbench.networks import ResidualMLP
-from madbench.samples import Samples
 
 HERE = pathlib.Path(__file__).resolve().parent
-VERIFY_STEPS = 11  # a prime beyond 10: the family then makes all of them in one call of its fit
-TOLERANCE = 1e-5  # of the network's output, relative to its largest value where that exceeds 1
-TOLERANCE_TRAINED = 1e-3  # of what training changed, relative, in the Euclidean norm
-HOW_TO_GET_TORCH = (
-    "not measured: no torch in this Python; pip install torch, or --torch_python=PATH of a Python with it"
-)
-
 FLAGS = flags.FLAGS
 flags.DEFINE_string("config", str(HERE.parent / "configs/quickstart.py"), "A file with get_config().")
 flags.DEFINE_integer("steps", 30, "Optimizer steps of each run in one call of its fit.", lower_bound=1)
@@ -158,146 +145,8 @@ def blank(job: grid.Job, runs: int) -> Kept:
     return kept._replace(alive=np.ones_like(kept.alive))
 
 
-def torch_python() -> str:
-    """The Python for the PyTorch loop, or "" where this one is to be used and has no torch."""
-    return FLAGS.torch_python or (sys.executable if importlib.util.find_spec("torch") else "")
-
-
-def torch_spec(job: grid.Job, folder: pathlib.Path) -> dict[str, Any]:
-    """What `torch_loop.py` needs to know of a job."""
-    family = job.family
-    names = "batch_size learning_rate warmup label_dropout ema_exponent sigma_data p_mean p_std num_classes"
-    return {
-        **{name: getattr(family, name) for name in names.split()},
-        "dimension": int(np.prod(family.shape)),
-        "width": family.net.width,
-        "depth": family.net.depth,
-        "total_steps": family.steps,
-        "steps": FLAGS.steps,
-        "repeats": FLAGS.repeats,
-        "seconds": FLAGS.seconds,
-        "platform": jax.default_backend(),
-        "verify": FLAGS.verify,
-        "data": str(folder / "data.npz"),
-        "answer": str(folder / "answer.npz"),
-    }
-
-
-def run_torch(python: str, spec: dict[str, Any], folder: pathlib.Path, arrays: dict[str, Any]) -> dict[str, Any]:
-    """Runs `torch_loop.py` to its end, while this process waits.
-
-    Raises:
-      RuntimeError: it failed; with its last line.
-    """
-    np.savez(folder / "data.npz", **arrays)
-    (folder / "spec.json").write_text(json.dumps(spec))
-    command = [python, str(HERE / "torch_loop.py"), str(folder / "spec.json")]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise RuntimeError(f"{python} did not start: {error.strerror}") from error
-    if done.returncode:
-        raise RuntimeError(f"{python} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-    return json.loads(done.stdout)
-
-
-def real_samples(job: grid.Job) -> Samples:
-    """The training set of generation 1, on the host, flat."""
-    source = job.source
-    real = source.at(source.order(jax.random.key(0)), jnp.arange(job.config["n_initial"]))
-    return Samples(np.asarray(real.x).reshape(len(real.y), -1), np.asarray(real.y))
-
-
-def measure_torch(job: grid.Job) -> dict[str, Any]:
-    """The report of `torch_loop.py`, or {"note": why there is none}."""
-    python = torch_python()
-    if not python:
-        return {"note": HOW_TO_GET_TORCH}
-    if not isinstance(job.family.net, ResidualMLP):
-        return {"note": "not measured: the PyTorch loop knows config.model.network=mlp alone"}
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        try:
-            return run_torch(python, torch_spec(job, folder), folder, real_samples(job)._asdict())
-        except RuntimeError as error:
-            return {"note": f"not measured: {error}"}
-
-
-def verify(job: grid.Job) -> bool:
-    """Same weights, inputs and draws for both: compares outputs, then a short training in every part of the state."""
-    python = torch_python()
-    if not python or not isinstance(job.family.net, ResidualMLP):
-        print(HOW_TO_GET_TORCH if not python else "the PyTorch loop knows config.model.network=mlp alone")
-        return False
-    family = dataclasses.replace(job.family, group=Group(), steps=VERIFY_STEPS)
-    n, shape = family.batch_size, family.shape
-    state = family.init(jax.random.key(1))
-    leaves, tree = jax.tree.flatten(state.params)
-    keys = jax.random.split(jax.random.key(2), len(leaves))
-    # Added noise: no layer is all zeros, as some are at first.
-    params = tree.unflatten([p + 0.03 * jax.random.normal(k, p.shape) for k, p in zip(keys, leaves, strict=True)])
-    state = state._replace(params=params, ema=params)
-    x_key, noise_key, label_key, fit_key = jax.random.split(jax.random.key(3), 4)
-    x, noise = jax.random.normal(x_key, (n, *shape)), jax.random.normal(noise_key, (n,))
-    label = jax.random.randint(label_key, (n,), 0, family.num_classes + 1)
-    real = real_samples(job)
-    samples = Samples(real.x.reshape(-1, *shape), real.y)
-    training_set = GatheredSet(jax.tree.map(jnp.asarray, samples), jnp.int32(len(real.y)))
-
-    with jax.default_matmul_precision("highest"):
-        out = jax.jit(family.net.apply)({"params": params}, x, noise, label)
-        trained, curve = jax.jit(family.fit)(fit_key, training_set, state)
-    draws = [draw(family, jax.random.fold_in(fit_key, step), training_set) for step in range(VERIFY_STEPS)]
-    given = {
-        **by_name("params", params),
-        **{"x": np.asarray(x).reshape(n, -1), "noise": noise, "label": label},
-        **{f"draw/{name}": np.stack([d[name] for d in draws]) for name in draws[0]},
-    }
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        spec = torch_spec(job, folder) | {"total_steps": VERIFY_STEPS}
-        try:
-            report = run_torch(python, spec, folder, given)
-        except RuntimeError as error:
-            print(error)
-            return False
-        answer = dict(np.load(folder / "answer.npz"))
-
-    out = np.asarray(out).reshape(n, -1)
-    checks = [("output of the network", np.abs(answer["out"] - out).max() / max(1, np.abs(out).max()), TOLERANCE)]
-    before = by_name("", params)
-    for part, ours in (("params", trained.params), ("ema", trained.ema)):
-        ours = by_name("", ours)
-        size = sum(np.square(ours[k] - before[k]).sum() for k in ours)
-        error = sum(np.square(answer[part + k] - ours[k]).sum() for k in ours)
-        checks.append((f"{part} after {VERIFY_STEPS} steps", np.sqrt(error / size), TOLERANCE_TRAINED))
-    loss = float(curve.mean())
-    checks.append((f"loss over {VERIFY_STEPS} steps", abs(answer["losses"].mean() / loss - 1), TOLERANCE_TRAINED))
-    print(f"jax {jax.__version__} on {jax.default_backend()}, torch {report['torch']} on {report['device']}")
-    for what, error, limit in checks:
-        print(f"{what:24} relative difference {error:.1e}, at most {limit:.0e}: {'ok' if error <= limit else 'WRONG'}")
-    return all(error <= limit for _, error, limit in checks)
-
-
-def draw(family: Any, key: jax.Array, training_set: GatheredSet) -> dict[str, np.ndarray]:
-    """The random numbers of one step, as `Diffusion` draws them."""
-    data_key, label_key, sigma_key, noise_key = jax.random.split(key, 4)
-    n = family.batch_size
-    batch = training_set.batch(data_key, n)
-    hidden = jax.random.bernoulli(label_key, family.label_dropout if family.num_classes else 0.0, (n,))
-    found = {
-        "x": batch.x.reshape(n, -1),
-        "label": jnp.where(hidden, family.num_classes, batch.y),
-        "sigma": jnp.exp(family.p_mean + family.p_std * jax.random.normal(sigma_key, (n,))),
-        "noise": jax.random.normal(noise_key, batch.x.shape).reshape(n, -1),
-    }
-    return {name: np.asarray(value) for name, value in found.items()}
-
-
-def by_name(prefix: str, params: Any) -> dict[str, np.ndarray]:
-    """`{"params/Dense_0/kernel": …}`."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {prefix + "/" + "/".join(k.key for k in path): np.asarray(leaf) for path, leaf in leaves}
+def peer() -> torch_peer.Peer:
+    return torch_peer.Peer(FLAGS.torch_python or "", FLAGS.steps, FLAGS.repeats, FLAGS.seconds)
 
 
 def say(text: str) -> None:
@@ -322,7 +171,7 @@ def measure(sizes: list[int]) -> dict[str, Any]:
         for row in rows:
             row.measure()
     say("PyTorch")
-    torch = measure_torch(jobs[-1])
+    torch = torch_peer.measure(jobs[-1], peer())
     say("the matrix product again")
     matmul.append(fleet.matmul_rate())
 
@@ -397,7 +246,7 @@ def main(argv: list[str]) -> int:
         raise app.UsageError("--fleets takes whole numbers of at least 1: --fleets=1,4,16,64")
     logging.set_verbosity(logging.ERROR)  # JAX tells which backends it did not find
     if FLAGS.verify:
-        return 0 if verify(read_job(1)) else 1
+        return 0 if torch_peer.verify(read_job(1), peer()) else 1
     result = measure(sizes)
     print(json.dumps(result, indent=1) if FLAGS.out == "json" else render(result))
     return 0

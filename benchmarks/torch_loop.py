@@ -109,6 +109,8 @@ class Training:
         noised = x + sigma[:, None] * noise
         f = self.net(scale[:, None] * noised, sigma.log() / 4, label)
         denoised = (data**2 / variance)[:, None] * noised + (sigma * data * scale)[:, None] * f
+        if spec["bounds"]:
+            denoised = denoised + (denoised.clamp(*spec["bounds"]) - denoised).detach()
         weight = variance / (sigma * data) ** 2
         loss = (weight * (denoised - x).square().mean(dim=1)).mean()
         self.adam.zero_grad(set_to_none=True)
