@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sets up .venv with madbench and exactly the pinned packages, with Python 3.12 or newer wherever it lies.
+# Sets up .venv with madbench and the packages that constraints.txt pins, with Python 3.12 or newer wherever it lies.
+# The pins name what a CPU and the tests need; what else cuda, tpu and prepare bring is pip's choice.
 # Usage: ./bootstrap.sh [EXTRA ...]     extras: test, cuda, tpu, prepare
 # Run again, it does nothing unless setup.py, constraints.txt or the extras have changed.
 set -euo pipefail
@@ -27,6 +28,7 @@ if [ -n "${missing:-}" ] || ! grep -qF "$wanted" "$stamp" 2>/dev/null; then
   extras=$(IFS=,; echo "$*")
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
     --editable ".${extras:+[$extras]}"
-  printf '%s\n' "$wanted" "${@/#/$wanted }" >>"$stamp"
+  { grep -F "$wanted" "$stamp" 2>/dev/null || true; printf '%s\n' "$wanted" "${@/#/$wanted }"; } >"$stamp.new"
+  mv "$stamp.new" "$stamp"
 fi
 echo "madbench is ready: .venv/bin/madbench"

@@ -23,7 +23,7 @@ import torch_peer
 from absl import app, flags, logging
 
 from madbench import fleet, grid
-from madbench.generation import Kept, Shared
+from madbench.generation import Shared
 from madbench.models import Group
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -98,7 +98,7 @@ def fleet_row(job: grid.Job) -> Row:
     runs = [job.runs[i] for i in job.plan.wave(0)]
     shared = laid.share(Shared(job.source, (), ()))
     cells = laid.spread(job.cells(runs))
-    kept = laid.spread(blank(job, len(runs)))
+    kept = laid.spread(job.blank(len(runs)))
     t = np.int32(1)
     work = laid.program(job.generation.begin)(shared, cells, kept, t)
     fit = laid.program(job.generation.fit)
@@ -119,7 +119,7 @@ def single_row(job: grid.Job, runs: int = 4) -> Row:
     generation = dataclasses.replace(job.generation, family=dataclasses.replace(job.family, group=Group()))
     t = np.int32(1)
     shared, host_cells, host_kept = jax.device_put(
-        (Shared(job.source, (), ()), job.cells(job.runs[:runs]), blank(job, runs)), jax.local_devices()[0]
+        (Shared(job.source, (), ()), job.cells(job.runs[:runs]), job.blank(runs)), jax.local_devices()[0]
     )
     begin = jax.jit(generation.begin)
     arguments = []
@@ -137,12 +137,6 @@ def single_row(job: grid.Job, runs: int = 4) -> Row:
         turn += 1
 
     return Row("one run at a time", 1, call, FLAGS.steps, compile_seconds)
-
-
-def blank(job: grid.Job, runs: int) -> Kept:
-    """`Kept` of `runs` runs before generation 1, on the host."""
-    kept = jax.tree.map(lambda s: np.zeros((runs, *s.shape), s.dtype), job.generation.blank(job.source.shape))
-    return kept._replace(alive=np.ones_like(kept.alive))
 
 
 def peer() -> torch_peer.Peer:

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from madbench import grid
-from madbench.loops import GatheredSet
 from madbench.models import Group
 from madbench.networks import ResidualMLP
 from madbench.samples import Samples
+from madbench.training_set import GatheredSet
 
 VERIFY_STEPS = 11  # a prime beyond 10: the family then makes all of them in one call of its fit
 TOLERANCE = 1e-5  # of the network's output, relative to its largest value where that exceeds 1
@@ -128,12 +128,12 @@ def verify(job: grid.Job, peer: Peer) -> bool:
     label = jax.random.randint(label_key, (n,), 0, family.num_classes + 1)
     real = real_samples(job)
     samples = Samples(real.x.reshape(-1, *shape), real.y)
-    training_set = GatheredSet(jax.tree.map(jnp.asarray, samples), jnp.int32(len(real.y)))
+    training_set = GatheredSet(jax.tree.map(jnp.asarray, samples), jnp.int32(len(real.y)), jax.random.key(4))
 
     with jax.default_matmul_precision("highest"):
         out = jax.jit(family.net.apply)({"params": params}, x, noise, label)
         trained, curve = jax.jit(family.fit)(fit_key, training_set, state)
-    draws = [draw(family, jax.random.fold_in(fit_key, step), training_set) for step in range(VERIFY_STEPS)]
+    draws = [draw(family, fit_key, step, training_set) for step in range(VERIFY_STEPS)]
     given = {
         **by_name("params", params),
         **{"x": np.asarray(x).reshape(n, -1), "noise": noise, "label": label},
@@ -165,11 +165,11 @@ def verify(job: grid.Job, peer: Peer) -> bool:
     return all(error <= limit for _, error, limit in checks)
 
 
-def draw(family: Any, key: jax.Array, training_set: GatheredSet) -> dict[str, np.ndarray]:
+def draw(family: Any, fit_key: jax.Array, step: int, training_set: GatheredSet) -> dict[str, np.ndarray]:
     """The random numbers of one step, as `Diffusion` draws them."""
-    data_key, label_key, sigma_key, noise_key = jax.random.split(key, 4)
+    label_key, sigma_key, noise_key = jax.random.split(jax.random.fold_in(fit_key, step), 3)
     n = family.batch_size
-    batch = training_set.batch(data_key, n)
+    batch = training_set.batch(step, n)
     hidden = jax.random.bernoulli(label_key, family.label_dropout if family.num_classes else 0.0, (n,))
     found = {
         "x": batch.x.reshape(n, -1),

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from madbench import results
+from madbench.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -108,7 +109,7 @@ def _digest(leaves: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-class WorkdirError(ValueError):
+class WorkdirError(UserError):
     """A workdir that cannot be used; the message is one line for the user."""
 
 
@@ -163,13 +164,12 @@ def _match(path: pathlib.Path, config: dict[str, Any]) -> None:
         results.write_object(path, {"sha256": results.config_hash(config), "config": config})
         return
     try:
-        found = json.loads(path.read_text())["config"]
+        found = dict(json.loads(path.read_text())["config"])
     except (OSError, ValueError, KeyError, TypeError):
         raise WorkdirError(f"{path} cannot be read; choose another --workdir") from None
-    if found != config:
-        raise WorkdirError(
-            f"{path.parent} belongs to another config: {_difference(found, config)}; choose another --workdir"
-        )
+    if results.what(found) != results.what(config):
+        difference = _difference(results.what(found), results.what(config))
+        raise WorkdirError(f"{path.parent} belongs to another config: {difference}; choose another --workdir")
 
 
 def _difference(old: Any, new: Any, name: str = "config") -> str:

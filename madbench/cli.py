@@ -4,6 +4,8 @@ import sys
 
 from absl import flags
 
+from madbench.errors import UserError
+
 USAGE = """madbench: how much synthetic data is safe? Self-consuming generative models, measured.
 
   madbench run --config=FILE --workdir=DIR [--config.FIELD=VALUE ...] [--dry_run]   run, or go on with, a job
@@ -23,9 +25,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     try:
         if name not in commands.COMMANDS:
-            raise ValueError(f"unknown command {name!r}; choose from {', '.join(commands.COMMANDS)}")
+            raise UserError(f"unknown command {name!r}; choose from {', '.join(commands.COMMANDS)}")
         return commands.COMMANDS[name](argv[:1] + argv[2:])
-    except (ValueError, OSError, flags.Error) as error:
+    except (UserError, OSError, flags.Error) as error:
         print(f"madbench: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # before a job begins, or the second time within one

@@ -1,5 +1,6 @@
 """The commands of the command line: each reads its flags and calls one function."""
 
+import contextlib
 import os
 import re
 import runpy
@@ -9,6 +10,7 @@ from absl import flags, logging
 from ml_collections import config_dict, config_flags
 
 from madbench import results
+from madbench.errors import UserError
 
 
 def run(argv: list[str]) -> int:
@@ -22,7 +24,7 @@ def run(argv: list[str]) -> int:
     rest = values(argv, known_only=True)
     config = _override(_read_config(values.config), rest)
     if not values.dry_run and not values.workdir:
-        raise ValueError("--workdir=DIR is missing")
+        raise UserError("--workdir=DIR is missing")
 
     logging.set_verbosity(logging.ERROR)  # Orbax reports every save
     if values.dry_run:
@@ -49,34 +51,56 @@ def _read_config(name: str | None) -> config_dict.ConfigDict:
     Not by `DEFINE_config_file`, which loads with a method that Python 3.15 removes and reports errors as tracebacks.
     """
     if not name:
-        raise ValueError("--config=FILE is missing; try --config=configs/quickstart.py")
+        raise UserError("--config=FILE is missing; try --config=configs/quickstart.py")
     path, colon, text = name.partition(":")
     if not os.path.isfile(path):
-        raise ValueError(f"config file {path!r} is not there")
+        raise UserError(f"config file {path!r} is not there")
     try:
         get_config = runpy.run_path(path).get("get_config")
         config = get_config(*[text] * bool(colon)) if get_config else None
+    except UserError as error:
+        raise UserError(f"config file {path!r}: {error}") from error
     except Exception as error:  # whatever the file's own code raises
-        raise ValueError(f"config file {path!r}: {type(error).__name__}: {error}") from error
+        raise UserError(f"config file {path!r}: {type(error).__name__}: {error}") from error
     if not isinstance(config, config_dict.ConfigDict):
-        raise ValueError(f"config file {path!r} needs a get_config() that returns madbench.config.base(), with changes")
+        raise UserError(f"config file {path!r} needs a get_config() that returns madbench.config.base(), with changes")
     return config
 
 
 def _override(config: config_dict.ConfigDict, argv: list[str]) -> config_dict.ConfigDict:
-    """The config with the `--config.FIELD=VALUE` of `argv`, which may hold nothing else."""
+    """The config with the `--config.FIELD=VALUE` of `argv`, which may hold nothing else.
+
+    Another source or family brings its own settings, at their defaults.
+    """
+    from madbench.config import base
+
+    source, family = _given(argv, "--config.data.source"), _given(argv, "--config.model.family")
+    if source is not None and source != config.data.source:
+        config.data = base(source=source).data
+    if family is not None and family != config.model.family:
+        config.model = base(family=family).model
     values = flags.FlagValues()
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         rest = values(argv)[1:]
     except (AttributeError, LookupError) as error:  # its text is quoted several times over
         text = re.sub(r"[\\'\"]", "", re.sub(r"\\+n", "; ", str(error)))
-        raise ValueError(f"--config: unknown field {text}") from error
+        raise UserError(f"--config: unknown field {text}") from error
     except TypeError as error:
-        raise ValueError(f"--config: {error}") from error
+        raise UserError(f"--config: {error}") from error
     if rest:
-        raise ValueError(f"unexpected argument {rest[0]!r}")
+        raise UserError(f"unexpected argument {rest[0]!r}")
     return values["config"].value
+
+
+def _given(argv: list[str], flag: str) -> str | None:
+    """What `argv` says of `flag`, the last time it does."""
+    found = None
+    for here, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = here.partition("=")
+        if name.lstrip("-") == flag.lstrip("-"):
+            found = value if equals else following
+    return found
 
 
 def table(argv: list[str]) -> int:
@@ -86,10 +110,15 @@ def table(argv: list[str]) -> int:
     flags.DEFINE_enum("format", "md", formats, "Of the table.", flag_values=values)
     paths = values(argv)[1:]
     if not paths:
-        raise ValueError("name one or more workdirs: madbench table DIR ...")
+        raise UserError("name one or more workdirs: madbench table DIR ...")
     from madbench.report import table as tables
 
-    print(tables.render([results.load(path) for path in paths], values.format), end="")
+    found = [results.load(path) for path in paths]
+    text = tables.render(found, values.format)
+    for result in found:
+        with contextlib.suppress(OSError):  # a workdir that may only be read has a table all the same
+            tables.write(result)
+    print(text, end="")
     return 0
 
 

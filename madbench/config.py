@@ -1,13 +1,12 @@
 """Configs: every field with its default, and the checks that turn a config into plain, complete values."""
 
 import copy
-import dataclasses
-import inspect
 from typing import Any
 
 from ml_collections import config_dict
 
 from madbench import data, loops, models
+from madbench.errors import UserError
 
 MOST_SEEDS = 100_000  # more is a seed that was meant, not a count
 
@@ -20,16 +19,16 @@ def base(source: str = "digits", family: str = "diffusion") -> config_dict.Confi
       family: whose settings `config.model` holds.
 
     Raises:
-      ValueError: an unknown source or family; one line.
+      UserError: an unknown source or family; one line.
     """
     config = config_dict.ConfigDict()
     config.task = "unnamed"  # the name in the tables
     config.data = {
         "source": source,
-        **_settings(data.module(source).load),
+        **data.SOURCES.settings(source),
         "reuse_fresh": False,  # let a fresh loop start over when a finite set is used up; the table says so
     }
-    config.model = {"family": family, **_settings(models.module(family).build)}
+    config.model = {"family": family, **models.FAMILIES.settings(family)}
     config.n_initial = 600  # real samples of generation 1, from which the presets' sizes follow
     config.loops = ("fully_synthetic",)
     config.biases = (1.0,)  # λ in (0, 1]; crossed with every loop that does not fix its own
@@ -45,30 +44,20 @@ def base(source: str = "digits", family: str = "diffusion") -> config_dict.Confi
     return config
 
 
-def _settings(function) -> dict[str, Any]:
-    """Keyword defaults of `function`, and of the dataclass it builds where it passes `**settings` on to one."""
-    signature = inspect.signature(function)
-    found = {p.name: p.default for p in signature.parameters.values() if p.default is not inspect.Parameter.empty}
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()):
-        fields = dataclasses.fields(signature.return_annotation)
-        found |= {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
-    return found
-
-
 def resolve(config: config_dict.ConfigDict) -> dict[str, Any]:
     """Plain values for JSON, with lists spelt out.
 
     Raises:
-      ValueError: a field is missing, unknown, or of the wrong kind; one line.
+      UserError: a field is missing, unknown, or of the wrong kind; one line.
     """
     plain = copy.deepcopy(config.to_dict())
     _same_fields(plain, base().to_dict(), "config")
     for group in ("data", "model", "metrics", "fleet"):
         if not isinstance(plain[group], dict):
-            raise ValueError(f"config.{group} must hold fields, not {plain[group]!r}")
+            raise UserError(f"config.{group} must hold fields, not {plain[group]!r}")
     for group, name in (("data", "source"), ("data", "reuse_fresh"), ("model", "family")):
         if name not in plain[group]:
-            raise ValueError(f"config.{group}.{name} is missing; start configs from madbench.config.base()")
+            raise UserError(f"config.{group}.{name} is missing; start configs from madbench.config.base()")
     for group in ("metrics", "fleet"):
         _same_fields(plain[group], base().to_dict()[group], f"config.{group}")
     plain["loops"] = _loop_texts(plain["loops"])
@@ -81,29 +70,29 @@ def resolve(config: config_dict.ConfigDict) -> dict[str, Any]:
     _whole(plain["fleet"]["max_runs_per_device"], 0, "fleet.max_runs_per_device")
     fraction = plain["fleet"]["memory_fraction"]
     if type(fraction) not in (int, float) or not 0 < fraction <= 1:
-        raise ValueError(f"config.fleet.memory_fraction must lie in (0, 1], not {fraction!r}")
+        raise UserError(f"config.fleet.memory_fraction must lie in (0, 1], not {fraction!r}")
     if type(plain["data"]["reuse_fresh"]) is not bool:
-        raise ValueError(f"config.data.reuse_fresh must be True or False, not {plain['data']['reuse_fresh']!r}")
+        raise UserError(f"config.data.reuse_fresh must be True or False, not {plain['data']['reuse_fresh']!r}")
     if not isinstance(plain["task"], str) or not plain["task"]:
-        raise ValueError("config.task must be a name")
+        raise UserError("config.task must be a name")
     return plain
 
 
 def _same_fields(given: dict, known: dict, where: str) -> None:
     for name in given.keys() ^ known.keys():
         what = "unknown" if name in given else "missing"
-        raise ValueError(f"{where}.{name} is {what}; start configs from madbench.config.base()")
+        raise UserError(f"{where}.{name} is {what}; start configs from madbench.config.base()")
 
 
 def _as_list(value: Any, name: str) -> list:
     if isinstance(value, str) or not isinstance(value, (list, tuple)) or not value:
-        raise ValueError(f"config.{name} must be a list that is not empty, not {value!r}")
+        raise UserError(f"config.{name} must be a list that is not empty, not {value!r}")
     return list(value)
 
 
 def _whole(value: Any, least: int, name: str) -> None:
     if type(value) is not int or value < least:
-        raise ValueError(f"config.{name} must be a whole number of at least {least}, not {value!r}")
+        raise UserError(f"config.{name} must be a whole number of at least {least}, not {value!r}")
 
 
 def _bias(value: Any) -> float:
@@ -114,7 +103,7 @@ def _bias(value: Any) -> float:
 def _no_repeats(values: list, name: str, what: str) -> None:
     for value in values:
         if values.count(value) > 1:
-            raise ValueError(f"{what} {value!r} is repeated in config.{name}")
+            raise UserError(f"{what} {value!r} is repeated in config.{name}")
 
 
 def _loop_texts(value: Any) -> list[str]:
@@ -122,7 +111,7 @@ def _loop_texts(value: Any) -> list[str]:
     found = []
     for text in _as_list(value, "loops"):
         if not isinstance(text, str):
-            raise ValueError(f"config.loops holds {text!r}; each loop is the name of a preset, as text")
+            raise UserError(f"config.loops holds {text!r}; each loop is the name of a preset, as text")
         depth, part = 0, ""
         for letter in text + ",":
             depth += (letter == "(") - (letter == ")")
@@ -132,7 +121,7 @@ def _loop_texts(value: Any) -> list[str]:
             else:
                 part += letter
         if part:
-            raise ValueError(f"config.loops: unbalanced parentheses in {text!r}")
+            raise UserError(f"config.loops: unbalanced parentheses in {text!r}")
     _no_repeats(found, "loops", "loop")
     return found
 
@@ -140,13 +129,13 @@ def _loop_texts(value: Any) -> list[str]:
 def _seeds(value: Any) -> list[int]:
     if type(value) is int:
         if value < 1:
-            raise ValueError(f"config.seeds must be at least 1, not {value}")
+            raise UserError(f"config.seeds must be at least 1, not {value}")
         if value > MOST_SEEDS:
-            raise ValueError(f"config.seeds={value} asks for that many seeds; for that one seed, write ({value},)")
+            raise UserError(f"config.seeds={value} asks for that many seeds; for that one seed, write ({value},)")
         return list(range(value))
     seeds = _as_list(value, "seeds")
     for seed in seeds:
         if type(seed) is not int or not 0 <= seed < 2**32:
-            raise ValueError(f"config.seeds: a seed is a whole number from 0 to 2^32 - 1, not {seed!r}")
+            raise UserError(f"config.seeds: a seed is a whole number from 0 to 2^32 - 1, not {seed!r}")
     _no_repeats(seeds, "seeds", "seed")
     return seeds

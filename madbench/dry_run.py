@@ -14,7 +14,7 @@ def describe(config: Any) -> str:
     """The resolved config, grid, plan, shapes, FLOPs and memory, as text. Trains and writes nothing.
 
     Raises:
-      ValueError: whatever is wrong with the config; one line.
+      UserError: whatever is wrong with the config; one line.
     """
     job = grid.prepare(config)
     shapes = job.generation.shapes

@@ -10,12 +10,18 @@ from importlib import metadata
 import jax
 
 from madbench import grid, results
+from madbench.errors import UserError
+
+PACKAGES = (
+    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn"),
+    *("tensorflow-datasets", "ml-collections", "absl-py"),
+)
 
 
 def write(path: pathlib.Path, job: grid.Job, warn: Callable[[str], None]) -> None:
     """Writes `environment.json`. A later start elsewhere is added to it under "resumed_with", with a warning."""
     device = jax.local_devices()[0]
-    versions = {p: metadata.version(p) for p in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")}
+    versions = {p: metadata.version(p) for p in PACKAGES}
     environment = {
         "schema": results.SCHEMA,
         "versions": {"madbench": results.__version__, "python": platform.python_version(), **versions},
@@ -30,6 +36,8 @@ def write(path: pathlib.Path, job: grid.Job, warn: Callable[[str], None]) -> Non
     }
     if path.exists():
         before = json.loads(path.read_text())
+        if before.get("dataset") != environment["dataset"]:
+            raise UserError(f"{path.parent} was begun with other data (see environment.json); choose another --workdir")
         if {**before, "resumed_with": None} != {**environment, "resumed_with": None}:
             warn("warning: this start differs from the first in versions, devices or code; see environment.json")
             before.setdefault("resumed_with", []).append(environment)

@@ -1,20 +1,17 @@
 """The main job, read top to bottom: config -> grid of runs -> fleet -> generations -> results."""
 
 import contextlib
-import itertools
-import json
 import os
 import pathlib
 import signal
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import numpy as np
 
-from madbench import checkpoints, display, environment, fleet, floors, grid, results
+from madbench import checkpoints, display, environment, fleet, floors, grid, results, resume
 from madbench.checkpoints import Checkpoints, Progress
 from madbench.generation import Kept, Shared, Work
 from madbench.metrics import features
@@ -42,7 +39,7 @@ def run(config: Any, workdir: str, *, cache: str = DEFAULT_CACHE, show: display.
       show: where progress goes; what fits the terminal by default.
 
     Raises:
-      ValueError: the config or the workdir cannot be used; one line for the user.
+      UserError: the config or the workdir cannot be used; one line for the user.
       Stopped: on SIGTERM or Ctrl-C, after saving.
     """
     begin = time.monotonic()
@@ -51,7 +48,7 @@ def run(config: Any, workdir: str, *, cache: str = DEFAULT_CACHE, show: display.
     lock = checkpoints.claim(path, job.config)
     show = show or display.make()
     try:
-        job = _as_begun(job, path)
+        job = resume.as_begun(job, path)
         with _Signals() as signals:
             experiment = _Experiment(job, path, cache, show, signals)
             experiment.run()
@@ -61,15 +58,6 @@ def run(config: Any, workdir: str, *, cache: str = DEFAULT_CACHE, show: display.
     finally:
         show.close()
         lock.release()
-
-
-def _as_begun(job: grid.Job, path: pathlib.Path) -> grid.Job:
-    """The job with the waves of its first start: checkpoints hold one wave each."""
-    try:
-        wave_size = json.loads((path / "environment.json").read_text())["plan"]["wave_size"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return job
-    return job if wave_size == job.plan.wave_size else grid.prepare(job.config, wave_size=wave_size)
 
 
 class _Signals:
@@ -115,70 +103,21 @@ class _Experiment:
         for note in self.job.notes:
             self.show.say(f"note: {note}")
         self.show.say(str(self.job.plan))
-        progress, restored = self._resume()
+        progress, restored = resume.find(self.job, self.path, self.checkpoints, self.show.say)
         if progress.wave < self.job.plan.waves:
             self._set_up()
             for wave in range(progress.wave, self.job.plan.waves):
                 self._run_wave(wave, progress if wave == progress.wave else Progress(wave, 1, 0), restored)
                 restored = None
 
-    def _resume(self) -> tuple[Progress, tuple[Kept, Work | None] | None]:
-        """Where to go on, and the state there. Rows beyond it are cut off: they will be computed again, the same."""
-        identity = lambda row: tuple(row.get(name) for name in ("loop", "bias", "seed", "generation"))
-        pairs = zip(results.read_rows(self.path / "metrics.jsonl"), self._order(), strict=False)
-        rows = [row for row, _ in itertools.takewhile(lambda pair: identity(pair[0]) == pair[1], pairs)]
-        timings = list(results.read_rows(self.path / "timing.jsonl"))
-        found = (Progress(0, 1, 0), None)
-        for progress, state in self.checkpoints.restore(self._like, lambda w: self.show.say(f"warning: {w}")):
-            if len(rows) >= self._rows_before(progress):
-                found = (progress, state)
-                break
-            self.show.say(f"warning: metrics.jsonl lacks rows that checkpoint {progress.name} follows; trying before")
-        progress, state = found
-        results.write_rows(self.path / "metrics.jsonl", rows[: self._rows_before(progress)])
-        results.write_rows(
-            self.path / "timing.jsonl", timings[: progress.wave * self.job.generations + progress.generation - 1]
-        )
-        if progress.generation > self.job.generations:
-            progress, state = Progress(progress.wave + 1, 1, 0), None
-        if progress.wave == self.job.plan.waves:
-            self.show.say("this job is finished already")
-        elif rows or state is not None:
-            self.show.say(f"resuming at wave {progress.wave + 1}, generation {progress.generation}")
-        return progress, state
-
-    def _order(self) -> Iterator[tuple[str, float, int, int]]:
-        """(loop, λ, seed, generation) of each row of metrics.jsonl."""
-        for wave, generation in itertools.product(range(self.job.plan.waves), range(1, self.job.generations + 1)):
-            for run in (self.job.runs[i] for i in self.job.plan.wave(wave)):
-                yield run.loop.name, run.bias, run.seed, generation
-
-    def _rows_before(self, progress: Progress) -> int:
-        plan, generations = self.job.plan, self.job.generations
-        earlier = min(progress.wave * plan.wave_size, plan.runs) * generations
-        return earlier + len(plan.wave(progress.wave)) * (progress.generation - 1)
-
-    def _like(self, progress: Progress) -> tuple[Kept, Work | None]:
-        """Shapes of a checkpoint's state, on the host."""
-        n = len(self.job.plan.wave(progress.wave))
-        one_kept = self.job.generation.blank(self.job.source.shape)
-        grow = lambda tree: jax.tree.map(lambda s: jax.ShapeDtypeStruct((n, *s.shape), s.dtype), tree)
-        return grow(one_kept), grow(self._work_shapes(one_kept)) if progress.segment else None
-
-    def _work_shapes(self, kept: Kept) -> Work:
-        t = jax.ShapeDtypeStruct((), np.int32)
-        shared = Shared(jax.eval_shape(lambda: self.job.source), None, None)
-        cell = jax.tree.map(lambda a: jax.ShapeDtypeStruct((), a.dtype), self.job.cells(self.job.runs[:1]))
-        # a stand-in without the device axis: shapes do not depend on who shares a run
-        return jax.eval_shape(self.job.generation.begin, shared, cell, kept, t)
-
     def _set_up(self) -> None:
         """The feature network, the reference, the floors; then the programs, compiled side by side."""
         job, generation = self.job, self.job.generation
         self.show.say("feature network and floors")
         name = job.config["metrics"]["features"]
-        pool = getattr(job.source, "pool", None)
-        extractor = features.build(name, pool, job.source.num_classes, str(pathlib.Path(self.cache).expanduser()))
+        cache = str(pathlib.Path(self.cache).expanduser())
+        extractor = features.build(name, job.source.pool, job.source.num_classes, cache)
+        resume.check_features(self.path, extractor.label)
         reference = jax.jit(lambda e, x: e(x))(extractor, job.source.reference.x)
         self.shared = self.fleet.share(Shared(job.source, extractor, reference))
         self.features_label = extractor.label
@@ -200,7 +139,7 @@ class _Experiment:
                 "n_samples": generation.n_samples,
                 "metric_versions": generation.evaluator.versions,
                 "floors": values,
-                "grid": job.planned,
+                "cells": job.planned,
             },
         )
         environment.write(self.path / "environment.json", job, self.show.say)
@@ -208,7 +147,7 @@ class _Experiment:
     def _compile(self) -> None:
         """Every program of the job, before its first wave; each is compiled once, whatever the grid."""
         cells = self.fleet.spread(self.job.cells([self.job.runs[i] for i in self.job.plan.wave(0)]))
-        kept = self.fleet.spread(self._blank(0))
+        kept = self.fleet.spread(self.job.blank(self.job.plan.wave_size))
         t = np.int32(1)
         programs = self.programs
         shapes = jax.eval_shape(programs["begin"].mapped, self.shared, cells, kept, t)
@@ -220,16 +159,10 @@ class _Experiment:
             for each in jobs:
                 each.result()
 
-    def _blank(self, wave: int) -> Kept:
-        """`Kept` before generation 1, on the host."""
-        shapes, _ = self._like(Progress(wave, 1, 0))
-        kept = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
-        return kept._replace(alive=np.ones_like(kept.alive))
-
     def _run_wave(self, wave: int, progress: Progress, restored: tuple[Kept, Work | None] | None) -> None:
         runs = [self.job.runs[i] for i in self.job.plan.wave(wave)]
         cells = self.fleet.spread(self.job.cells(runs))
-        kept, work = restored or (self._blank(wave), None)
+        kept, work = restored or (self.job.blank(len(runs)), None)
         kept = self.fleet.spread(kept)
         work = None if work is None else self.fleet.spread(work)
         for generation in range(progress.generation, self.job.generations + 1):

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from madbench.cost import format_bytes
+from madbench.errors import UserError
 
 AXIS = "devices"
 
@@ -93,14 +94,14 @@ def make_plan(
       wave_size: runs of a wave where an earlier start has fixed it, so that checkpoints fit; 0 to choose.
 
     Raises:
-      ValueError: a run, or a wave that was fixed, exceeds the memory of the devices; one line.
+      UserError: a run, or a wave that was fixed, exceeds the memory of the devices; one line.
     """
     fit = runs
     if bytes_limit and bytes_per_run:
         fit = (bytes_limit - bytes_shared) // bytes_per_run
         if fit < 1:
             needed = format_bytes(bytes_shared + bytes_per_run)
-            raise ValueError(
+            raise UserError(
                 f"one run needs about {needed} and a device has {format_bytes(bytes_limit)}; "
                 "make the model, the batch or the training sets smaller"
             )
@@ -116,7 +117,7 @@ def make_plan(
         wave_size = -(-runs // waves)
     runs_per_device = -(-wave_size // groups)
     if runs_per_device > fit:
-        raise ValueError(
+        raise UserError(
             f"this job runs {wave_size} runs at a time since its first start, and the devices here hold "
             f"{groups * fit}; resume it where it began, or begin anew in another --workdir"
         )

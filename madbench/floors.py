@@ -15,8 +15,10 @@ REPEATS = 40
 def measure(source: Any, extractor: Any, reference: jax.Array, evaluator: Evaluator) -> dict[str, dict[str, float]]:
     """Judges real samples as if they were generated.
 
-    Each of 40 draws takes as many samples as the reference has from the training pool and compares them with the
-    reference. From a finite pool the draws overlap, so their spread is a little too small.
+    Each of 40 draws takes as many samples n as the reference has from the training pool and compares them with the
+    reference. Draws from a finite pool of N overlap, which makes them alike: their variance is (1 - n/N) of what
+    separate draws have, as for the mean of a sample without replacement. The percentiles are therefore moved away from
+    the mean by 1/sqrt(1 - n/N); at N = 2n, 17 % of real sets lie above the percentile without it, 10 % with it.
 
     Args:
       source: of real samples.
@@ -28,20 +30,26 @@ def measure(source: Any, extractor: Any, reference: jax.Array, evaluator: Evalua
       For each metric {"mean", "p5", "p95"} over the draws.
     """
 
-    def draw(repeat):
+    def draw(source, extractor, repeat):
         order = source.order(key_for(0, repeat, Role.FLOOR))
         samples = source.at(order, jnp.arange(reference.shape[0], dtype=jnp.int32))
         return extractor(samples.x).astype(jnp.float32)
 
-    repeats = jnp.arange(REPEATS)
-    features = jax.jit(lambda: jax.lax.map(draw, repeats))()
+    # source and extractor are arguments, so that their arrays are no constants of the program
+    draw_all = jax.jit(lambda s, e: jax.lax.map(lambda repeat: draw(s, e, repeat), jnp.arange(REPEATS)))
+    features = draw_all(source, extractor)
     with jax.enable_x64(True):
         states = jax.jit(lambda f, r: jax.lax.map(lambda one: evaluator.states(one, r), f))(features, reference)
     states = jax.tree.map(np.asarray, states)
     values = [evaluator.compute(jax.tree.map(lambda a, i=i: a[i], states)) for i in range(REPEATS)]
+    n = reference.shape[0]
+    widen = 1.0 if source.available is None else (1 - n / source.available) ** -0.5
     floors = {}
     for metric in evaluator.metrics:
         drawn = np.asarray([v[metric.name] for v in values])
-        p5, p95 = np.percentile(drawn, (5, 95))
-        floors[metric.name] = {"mean": float(drawn.mean()), "p5": float(p5), "p95": float(p95)}
+        mean = drawn.mean()
+        p5, p95 = mean + widen * (np.percentile(drawn, (5, 95)) - mean)
+        if metric.direction == "higher":  # a share
+            p95 = min(p95, 1.0)
+        floors[metric.name] = {"mean": float(mean), "p5": float(p5), "p95": float(p95)}
     return floors

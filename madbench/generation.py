@@ -12,6 +12,7 @@ from madbench.metrics import Evaluator
 from madbench.models import Family
 from madbench.randomness import Role, key_for
 from madbench.samples import Samples
+from madbench.training_set import TrainingSet
 
 # Training sets up to this many bytes are copied together before a segment of the fit: that costs one pass over the set
 # and saves a third of each batch's reading (12 % of a step of the quickstart). Larger ones are read in place.
@@ -111,7 +112,7 @@ class Generation:
         """One segment of the family's fit; also the loss curve."""
         kept, work = carry
         key = key_for(cell.seed, t, Role.FIT)
-        training_set = self._training_set(shared, kept, work)
+        training_set = self._training_set(shared, cell, kept, work, t)
         if self.shapes.capacity * math.prod(shared.source.shape) * 4 <= GATHER_BELOW:
             training_set = training_set.gathered()
         state, curve = self.family.fit(key, training_set, work.state)
@@ -125,7 +126,7 @@ class Generation:
         """
         kept, work = carry
         source = shared.source
-        n_real, n_synthetic = self._training_set(shared, kept, work).counts()
+        n_real, n_synthetic = self._training_set(shared, cell, kept, work, t).counts()
         n = max(self.n_samples, self.shapes.rows)
         samples = self.family.sample(key_for(cell.seed, t, Role.SAMPLE), work.state, n, cell.bias)
         # Only what this loop's memory or the metrics see: `n` follows from the whole grid.
@@ -149,8 +150,9 @@ class Generation:
         """Each metric's state, for float32 `features [n_samples, feature]`; traced with 64-bit types enabled."""
         return self.evaluator.states(features, shared.reference)
 
-    def _training_set(self, shared: Shared, kept: Kept, work: Work) -> loops.TrainingSet:
-        return loops.TrainingSet(work.address, work.size, shared.source, work.order, kept.memory)
+    def _training_set(self, shared: Shared, cell: Cell, kept: Kept, work: Work, t: jax.Array) -> TrainingSet:
+        key = key_for(cell.seed, t, Role.BATCH)
+        return TrainingSet(work.address, work.size, shared.source, work.order, kept.memory, key)
 
 
 def _finite(tree: Any) -> jax.Array:

@@ -11,6 +11,7 @@ import numpy as np
 
 from madbench import config as configs
 from madbench import cost, data, fleet, loops, models
+from madbench.errors import UserError
 from madbench.generation import Cell, Generation, Kept, Shared, Work
 from madbench.metrics import Evaluator, features, select
 from madbench.metrics.features import Extractor
@@ -55,20 +56,41 @@ class Job:
 
     @cached_property
     def planned(self) -> list[dict[str, Any]]:
-        """The cells of the tables, in order: each loop and λ, crossed with seeds and generations."""
-        return list({(r.loop.name, r.bias): {"loop": r.loop.name, "bias": r.bias} for r in self.runs}.values())
+        """The cells of the tables, in order: each loop and λ, crossed with seeds and generations.
+
+        With the settings that the loop's name stands for: a preset's defaults may change, what was run may not.
+        """
+        cells = {(r.loop.name, r.bias): r for r in self.runs}.values()
+        settings = lambda loop: {k: v for k, v in dataclasses.asdict(loop).items() if k not in ("name", "bias")}
+        return [{"loop": r.loop.name, "bias": r.bias, "settings": settings(r.loop)} for r in cells]
 
     def cells(self, runs: list[Run]) -> Cell:
         """`Cell` with arrays `[run]`."""
         each = [Cell(loops.inputs(r.loop), np.float32(r.bias), np.uint32(r.seed)) for r in runs]
         return jax.tree.map(lambda *v: _stack(v), *each)
 
+    def shapes(self, runs: int, *, within_fit: bool = False) -> tuple[Kept, Work | None]:
+        """Shapes of the state of `runs` runs, on the host; between generations there is no `Work`."""
+        kept = self.generation.blank(self.source.shape)
+        work = None
+        if within_fit:
+            t = jax.ShapeDtypeStruct((), np.int32)
+            shared = Shared(jax.eval_shape(lambda: self.source), None, None)
+            cell = jax.tree.map(lambda a: jax.ShapeDtypeStruct((), a.dtype), self.cells(self.runs[:1]))
+            work = jax.eval_shape(self.generation.begin, shared, cell, kept, t)
+        return jax.tree.map(lambda s: jax.ShapeDtypeStruct((runs, *s.shape), s.dtype), (kept, work))
+
+    def blank(self, runs: int) -> Kept:
+        """The state of `runs` runs before generation 1, on the host."""
+        kept = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), self.shapes(runs)[0])
+        return kept._replace(alive=np.ones_like(kept.alive))
+
     def fit_flops(self) -> int:
         """Matrix-product FLOPs of one run's fit in one generation."""
         return self.costs["fit"].flops * self.family.segments
 
     def sample_flops(self) -> int:
-        """Of its sampling, features included."""
+        """Of its sampling; the feature network's are left out."""
         return self.costs["finish"].flops
 
 
@@ -85,7 +107,7 @@ def prepare(config: Any, *, wave_size: int = 0) -> Job:
       wave_size: runs per wave where an earlier start of the same job has fixed them.
 
     Raises:
-      ValueError: with one line for the user, whatever is wrong; nothing has been written or trained.
+      UserError: with one line for the user, whatever is wrong; nothing has been written or trained.
     """
     plain = config if isinstance(config, dict) else configs.resolve(config)
     data_settings = dict(plain["data"])
@@ -93,8 +115,9 @@ def prepare(config: Any, *, wave_size: int = 0) -> Job:
     metrics = select(plain["metrics"]["names"])
     parsed = [loops.parse(text, plain["n_initial"]) for text in plain["loops"]]
     source = data.load(**data_settings)
+    _check_reference(metrics, source)
     features.check(plain["metrics"]["features"], source.shape, source.num_classes)
-    notes = _check_real_data(parsed, source, plain["generations"], reuse)
+    notes = _same_loops(parsed) + _check_real_data(parsed, source, plain["generations"], reuse)
     runs = [
         Run(loop, bias, seed)
         for loop in parsed
@@ -142,22 +165,41 @@ def prepare(config: Any, *, wave_size: int = 0) -> Job:
     return Job(plain, source, runs, family, generation, plan, costs, notes)
 
 
+def _same_loops(parsed: list[loops.Loop]) -> list[str]:
+    """A note on each loop that has another's settings: presets of different papers may agree."""
+    return [
+        f"loops {other.name} and {loop.name} are the same loop under two names"
+        for i, loop in enumerate(parsed)
+        for other in parsed[:i]
+        if dataclasses.replace(other, name=loop.name) == loop
+    ]
+
+
+def _check_reference(metrics, source) -> None:
+    n_reference = source.reference.x.shape[0]
+    for metric in metrics:
+        if n_reference < metric.min_samples:
+            raise UserError(
+                f"config.data.n_reference must be at least {metric.min_samples} for {metric.name}, not {n_reference}"
+            )
+
+
 def _check_real_data(parsed, source, generations: int, reuse: bool) -> list[str]:
     """Refuses loops that need more real samples than there are."""
     if source.available is None:
         return []
     n_reference = source.reference.x.shape[0]
-    if n_reference > source.available:
-        raise ValueError(
+    if 2 * n_reference > source.available:
+        raise UserError(
             f"config.data.n_reference={n_reference} leaves {source.available} training samples: the metrics' floors "
-            "compare two disjoint real sets of that size, so keep it to half of the data"
+            "draw real sets of that size from them, so keep it to a third of the data"
         )
     notes = []
     for loop in parsed:
         needed = loop.real_needed(generations)
         if loop.n_initial > source.available or (needed > source.available and not reuse):
             reusable = ", or set config.data.reuse_fresh=True" if loop.n_initial <= source.available else ""
-            raise ValueError(
+            raise UserError(
                 f"loop {loop.name} needs {needed} real samples ({loop.n_initial} initial, then {loop.n_fresh} fresh in "
                 f"each of {generations - 1} generations), and the training pool of {source.name} has "
                 f"{source.available}; lower n_initial, n_fresh or generations{reusable}"
@@ -172,23 +214,21 @@ def _check_family(family, plain, parsed, runs) -> None:
         for t in range(1, plain["generations"] + 1):
             size = loop.size(t)
             if size < family.min_samples:
-                raise ValueError(
+                raise UserError(
                     f"loop {loop.name}: generation {t} trains on {size} sample(s), and {plain['model']['family']} "
                     f"needs at least {family.min_samples}"
                 )
             if size < family.batch_size:
-                raise ValueError(
+                raise UserError(
                     f"loop {loop.name}: generation {t} trains on {size} samples, fewer than "
                     f"config.model.batch_size={family.batch_size}"
                 )
     biased = [run for run in runs if run.bias != 1]
     if biased and not family.has_bias:
-        raise ValueError(
+        raise UserError(
             f"λ={biased[0].bias:g} has no meaning for this {plain['model']['family']}: guidance needs class labels; "
             "set config.biases=(1.0,)"
         )
-    if plain["metrics"]["names"] and min(plain["data"].get("n_reference", 10), 10) < 6:
-        raise ValueError("config.data.n_reference must be at least 6: precision and recall look at 5 neighbours")
 
 
 def _costs(generation: Generation, source, run: Run, feature_name: str) -> dict[str, cost.Cost]:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from madbench.errors import UserError
 from madbench.samples import Samples
 
 ALL = "all"
@@ -59,25 +60,25 @@ class Loop:
         for field in ("n_initial", "n_fixed", "n_fresh", "n_synthetic"):
             value = getattr(self, field)
             if type(value) is not int or not 0 <= value <= _LARGEST:
-                raise ValueError(f"loop {self.name}: {field} must be a whole number from 0 to 10^9, not {value!r}")
+                raise UserError(f"loop {self.name}: {field} must be a whole number from 0 to 10^9, not {value!r}")
         if self.n_initial == 0:
-            raise ValueError(f"loop {self.name}: generation 1 has no data; set n_initial")
+            raise UserError(f"loop {self.name}: generation 1 has no data; set n_initial")
         if self.n_fixed > self.n_initial:
-            raise ValueError(
+            raise UserError(
                 f"loop {self.name}: n_fixed={self.n_fixed} samples cannot stay of n_initial={self.n_initial}"
             )
         if self.n_fixed + self.n_fresh + self.n_synthetic == 0:
-            raise ValueError(f"loop {self.name}: generations after the first have no data at all")
+            raise UserError(f"loop {self.name}: generations after the first have no data at all")
         if self.memory != ALL and (type(self.memory) is not int or not 1 <= self.memory <= _LARGEST):
-            raise ValueError(f'loop {self.name}: memory must be a whole number of at least 1, or "all"')
+            raise UserError(f'loop {self.name}: memory must be a whole number of at least 1, or "all"')
         if type(self.accumulate) is not bool:
-            raise ValueError(f"loop {self.name}: accumulate must be True or False, not {self.accumulate!r}")
+            raise UserError(f"loop {self.name}: accumulate must be True or False, not {self.accumulate!r}")
         if self.budget is not None and (type(self.budget) is not int or not 1 <= self.budget <= _LARGEST):
-            raise ValueError(f"loop {self.name}: budget must be None or a whole number of at least 1")
+            raise UserError(f"loop {self.name}: budget must be None or a whole number of at least 1")
         if self.bias is not None:
             check_bias(self.bias, f"loop {self.name}: ")
         if self.start not in STARTS:
-            raise ValueError(f"loop {self.name}: start must be one of {', '.join(STARTS)}, not {self.start!r}")
+            raise UserError(f"loop {self.name}: start must be one of {', '.join(STARTS)}, not {self.start!r}")
 
     def remembered(self, generation: int) -> int:
         """How many previous generations feed `generation`."""
@@ -101,9 +102,9 @@ class Loop:
 
 
 def check_bias(bias: float, where: str = "") -> None:
-    """Raises ValueError unless λ lies in (0, 1]."""
+    """Raises UserError unless λ lies in (0, 1]."""
     if isinstance(bias, bool) or not isinstance(bias, (int, float)) or not _SMALLEST_BIAS <= bias <= 1:
-        raise ValueError(f"{where}the sampling bias λ must lie in (0, 1], not {bias!r}")
+        raise UserError(f"{where}the sampling bias λ must lie in (0, 1], not {bias!r}")
 
 
 # name -> (n_initial, settings) -> fields. Sources: arXiv 2307.01850 (the paper), 2404.01413, 2410.16713, 2310.00429.
@@ -137,24 +138,24 @@ def parse(text: str, n_initial: int) -> Loop:
       n_initial: `config.n_initial`, from which a preset's sizes follow unless the text sets its own.
 
     Raises:
-      ValueError: with one line that says what is wrong and what would be right.
+      UserError: with one line that says what is wrong and what would be right.
     """
     name, settings = _read_call(text)
     if name not in PRESETS:
-        raise ValueError(f"unknown loop {name!r}; choose from {', '.join(PRESETS)}")
+        raise UserError(f"unknown loop {name!r}; choose from {', '.join(PRESETS)}")
     name_of_loop = "".join(text.split())
     ratio = settings.pop("ratio", None) if name == "fixed_ratio" else None
     unknown = [key for key in settings if key not in _SETTINGS]
     if unknown:
-        raise ValueError(f"loop {name_of_loop}: unknown setting {unknown[0]!r}; choose from {', '.join(_SETTINGS)}")
+        raise UserError(f"loop {name_of_loop}: unknown setting {unknown[0]!r}; choose from {', '.join(_SETTINGS)}")
     n_initial = settings.setdefault("n_initial", n_initial)
     fields: dict[str, Any] = PRESETS[name](n_initial) | settings
     if name == "fixed_ratio":
         if ratio is not None and "n_synthetic" in settings:
-            raise ValueError(f"loop {name_of_loop}: ratio and n_synthetic say the same thing; set one of them")
+            raise UserError(f"loop {name_of_loop}: ratio and n_synthetic say the same thing; set one of them")
         ratio = 1 if ratio is None else ratio
         if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 <= ratio <= _LARGEST:
-            raise ValueError(f"loop {name_of_loop}: ratio must be a number of at least 0, not {ratio!r}")
+            raise UserError(f"loop {name_of_loop}: ratio must be a number of at least 0, not {ratio!r}")
         if type(fields["n_fixed"]) is int:
             fields.setdefault("n_synthetic", round(ratio * fields["n_fixed"]))
     if fields.get("accumulate"):
@@ -165,7 +166,7 @@ def parse(text: str, n_initial: int) -> Loop:
 def _read_call(text: str) -> tuple[str, dict[str, Any]]:
     hint = 'write a preset, with settings where wanted: "fresh_data(n_fresh=100)"'
     if not isinstance(text, str):
-        raise ValueError(f"loop {text!r} is not a name; {hint}")
+        raise UserError(f"loop {text!r} is not a name; {hint}")
     try:
         node = ast.parse(text.strip(), mode="eval").body
         if isinstance(node, ast.Name):
@@ -176,7 +177,7 @@ def _read_call(text: str) -> tuple[str, dict[str, Any]]:
                 return node.func.id, {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         pass
-    raise ValueError(f"cannot read loop {text!r}; {hint}")
+    raise UserError(f"cannot read loop {text!r}; {hint}")
 
 
 class LoopInputs(NamedTuple):
@@ -306,74 +307,3 @@ def remember(memory: Samples, new: Samples, t: jax.Array) -> Samples:
     slots, rows = memory.y.shape
     slot = (t - 1) % slots
     return jax.tree.map(lambda m, n: m.at[slot].set(n[:rows].astype(m.dtype)), memory, new)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class TrainingSet:
-    """D^t, read through its addresses: nothing is copied until a batch is drawn.
-
-    Attributes:
-      address: int32 `[capacity]`, see the module's docstring.
-      size: int32 scalar; entries from `size` on are padding.
-      source: where real samples come from; has `at(order, positions) -> Samples`.
-      order: the run's order of real samples, as `source.order` made it.
-      memory: synthetic samples, `x [slots, rows, *shape]`, `y [slots, rows]`.
-    """
-
-    address: jax.Array
-    size: jax.Array
-    source: Any
-    order: Any
-    memory: Samples
-
-    def rows(self, index: jax.Array) -> Samples:
-        """The samples at `index` (int32 `[n]`, below `size`)."""
-        return self._read(self.address[index])
-
-    def batch(self, key: jax.Array, n: int) -> Samples:
-        """`n` samples drawn uniformly with replacement."""
-        return self.rows(jax.random.randint(key, (n,), 0, self.size))
-
-    def everything(self) -> tuple[Samples, jax.Array]:
-        """All samples `[capacity, ...]` and their weights: 1.0 for members, 0.0 for padding."""
-        member = jnp.arange(self.address.shape[0]) < self.size
-        return self._read(self.address), member.astype(jnp.float32)
-
-    def gathered(self) -> "GatheredSet":
-        """A copy with all samples side by side: dearer in memory, and cheaper for each batch."""
-        samples, _ = self.everything()
-        return GatheredSet(samples, self.size)
-
-    def counts(self) -> tuple[jax.Array, jax.Array]:
-        """How many members are real and how many synthetic, counted from the addresses."""
-        member = jnp.arange(self.address.shape[0]) < self.size
-        return jnp.sum(member & (self.address >= 0)), jnp.sum(member & (self.address < 0))
-
-    def _read(self, address: jax.Array) -> Samples:
-        real = self.source.at(self.order, jnp.maximum(address, 0))
-        row = jnp.maximum(-1 - address, 0)
-
-        def pick(real_leaf, memory_leaf):
-            synthetic = memory_leaf.reshape(-1, *memory_leaf.shape[2:])[row]
-            is_real = (address >= 0).reshape(-1, *(1,) * (synthetic.ndim - 1))
-            return jnp.where(is_real, real_leaf, synthetic)
-
-        return jax.tree.map(pick, real, self.memory)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class GatheredSet:
-    """A `TrainingSet` whose samples `[capacity, ...]` have been copied together; read in the same way."""
-
-    samples: Samples
-    size: jax.Array
-
-    def rows(self, index: jax.Array) -> Samples:
-        return jax.tree.map(lambda leaf: leaf[index], self.samples)
-
-    batch = TrainingSet.batch
-
-    def everything(self) -> tuple[Samples, jax.Array]:
-        return self.samples, (jnp.arange(self.samples.y.shape[0]) < self.size).astype(jnp.float32)

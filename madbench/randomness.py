@@ -21,11 +21,12 @@ class Role(enum.IntEnum):
     DATA = 0  # the order in which a run meets real samples
     COMPOSE = 1  # which part of the union a budget keeps
     INIT = 2  # initial weights
-    FIT = 3  # batches, noise, dropout
+    FIT = 3  # noise, dropout
     SAMPLE = 4  # the synthetic samples of a generation
     GRID = 5  # the fixed noise of the sample grid, the same in each generation
     FLOOR = 6  # real samples that stand in for generated ones
     REFERENCE = 7  # the reference samples of an endless source
+    BATCH = 8  # which samples of its training set a step sees
 
 
 def key_for(seed: jax.Array | int, generation: jax.Array | int, role: Role) -> jax.Array:

@@ -22,13 +22,31 @@ from collections.abc import Iterable
 from typing import Any
 
 from madbench import __version__
+from madbench.errors import UserError
 
 SCHEMA = 1
-# What identifies a row, in the order of the columns; the metrics follow.
-KEYS = ("task", "model", "loop", "bias", "seed", "generation")
+# What every row has, in the order of the columns, and its types; the metrics come before "metric_versions".
+COLUMNS = {
+    "schema": int,
+    "benchmark": str,
+    "task": str,
+    "model": str,
+    "loop": str,
+    "bias": (int, float),
+    "seed": int,
+    "generation": int,
+    "n_real": int,
+    "n_synthetic": int,
+    "n_samples": int,
+    "status": str,
+    "metric_versions": dict,
+    "features": str,
+}
+# Fields of a config that say how it is run and not what: a job may go on under others.
+_HOW = ("fleet", "keep_checkpoints")
 
 
-class ResultError(ValueError):
+class ResultError(UserError):
     """A workdir that cannot be read; the message is one line for the user."""
 
 
@@ -119,12 +137,30 @@ def load(path: str | os.PathLike) -> Result:
         raise ResultError(f"{path} has no results yet; finish its first generation with `madbench run`")
     if any(r.get("schema") != SCHEMA for r in rows):
         raise ResultError(f"{path} was written in another schema than {SCHEMA}; read it with the madbench it names")
+    if not isinstance(config.get("config"), dict):
+        raise ResultError(f"{path / 'config.json'} holds no config")
+    for number, found in enumerate(rows, start=1):
+        for name, kind in COLUMNS.items():
+            if not isinstance(found.get(name), kind) or isinstance(found[name], bool):
+                raise ResultError(f"{path / 'metrics.jsonl'}, line {number}: {name} is {found.get(name)!r}")
     return Result(path, config["config"], reference, environment, rows)
+
+
+def _parse(text: str | bytes) -> Any:
+    """Strict JSON: Python's own reader would let NaN and Infinity pass."""
+
+    def refuse(constant):
+        raise ValueError(f"{constant} is no number of JSON")
+
+    return json.loads(text, parse_constant=refuse)
 
 
 def _read_object(path: pathlib.Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        value = _parse(path.read_text())
+        if not isinstance(value, dict):
+            raise ValueError("it is not an object")
+        return value
     except FileNotFoundError:
         raise ResultError(f"{path} is missing: the run had not begun when it stopped; start it again") from None
     except (OSError, ValueError) as error:
@@ -137,7 +173,7 @@ def read_rows(path: pathlib.Path) -> Iterable[dict[str, Any]]:
         return
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
         try:
-            value = json.loads(line)
+            value = _parse(line)
             if not isinstance(value, dict) or not line.endswith(b"\n"):
                 raise ValueError("not an object on a line of its own")
         except ValueError as error:
@@ -176,14 +212,24 @@ def write_object(path: pathlib.Path, value: dict[str, Any]) -> None:
 
 
 def config_hash(config: dict[str, Any]) -> str:
-    """sha256 of the config's canonical JSON: sorted keys, no spaces."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """sha256 of the canonical JSON (sorted keys, no spaces) of what the config runs."""
+    return hashlib.sha256(json.dumps(what(config), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def what(config: dict[str, Any]) -> dict[str, Any]:
+    """The config without the fields that say only how it is run; rows do not depend on those."""
+    return {name: value for name, value in config.items() if name not in _HOW}
 
 
 def slug(loop: str, bias: float, seed: int) -> str:
     """A run's name for files: "fresh_data-n_fresh=100-bias0.8-seed1"."""
     safe = re.sub(r"[^\w.=-]+", "-", loop).strip("-")
-    return f"{safe}-bias{bias:g}-seed{seed}"
+    return f"{safe}-bias{bias_text(bias)}-seed{seed}"
+
+
+def bias_text(bias: float) -> str:
+    """ "1", "0.8", and every digit where fewer would name another λ."""
+    return f"{bias:g}" if float(f"{bias:g}") == bias else repr(bias)
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:

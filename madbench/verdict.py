@@ -4,9 +4,11 @@ The definition (ours; the paper, arXiv 2307.01850, says E[dist(G^t, P_r)] increa
   MAD               the slope of log FD against t is positive, and the last FD exceeds the floor's 95th percentile
   loses quality     the slope of precision is negative
   loses diversity   the slope of recall is negative
-  stable            none of these, every test could be made, and no run diverged
+  stable            none of these, every test could be made, and every run was finished
 A slope is one run's least-squares slope; its sign is judged by a one-sided t-test over the runs' slopes at 95 %: a seed
-is the independent unit, generations are not. Several may hold at once.
+is the independent unit, generations are not. Several may hold at once; each test stands at 95 % by itself, without a
+correction for their number. Seeds share the reference, the split of a finite set and the feature network: what is
+judged is the loop on these data.
 """
 
 import dataclasses
@@ -71,7 +73,7 @@ class Verdict:
 
     Attributes:
       findings: any of "MAD", "loses quality", "loses diversity".
-      undecided: why tests could not be made, without repetition.
+      undecided: which tests could not be made and why: "too few seeds" of all, "MAD undecided: no floor" of one.
       trends: of those metrics among fd, precision and recall that were measured.
       seeds: runs planned; each is one of the following three.
       finished: runs with every generation "ok".
@@ -94,8 +96,8 @@ class Verdict:
         """For people: "MAD, loses diversity", "stable", "too few seeds, diverged 2/3"."""
         if NO_RESULTS in self.undecided:
             return NO_RESULTS
-        parts = list(self.findings or self.undecided[:1])
-        if not parts and not self.diverged:
+        parts = [*self.findings, *self.undecided]
+        if not parts and not self.diverged and not self.unfinished:
             parts.append("stable")
         parts += [f"diverged {self.diverged}/{self.seeds}"] if self.diverged else []
         parts += [f"unfinished {self.unfinished}/{self.seeds}"] if self.unfinished else []
@@ -149,18 +151,18 @@ def judge_cell(
 
     values = {name: matrix(rows, name, seeds, generations) for name in _TESTS if name in metrics}
     trends = tuple(_trend(name, values[name]) for name in values)
-    undecided = [NO_RESULTS] if not rows else [t.undecided for t in trends if t.undecided] if trends else [NOT_JUDGED]
+    reasons = {trend.metric: trend.undecided for trend in trends if trend.undecided}
     findings = []
     for trend in trends:
         if trend.worsens:
             above = _above_floor(values["fd"], floors.get("fd", {}).get("p95")) if trend.metric == "fd" else True
             if above is None:
-                undecided.append(NO_FLOOR)
+                reasons[trend.metric] = NO_FLOOR
             elif above:
                 findings.append(_TESTS[trend.metric][0])
     return Verdict(
         findings=tuple(findings),
-        undecided=tuple(dict.fromkeys(undecided)),
+        undecided=_undecided(rows, trends, reasons),
         trends=trends,
         seeds=len(seeds),
         finished=len(finished),
@@ -168,6 +170,16 @@ def judge_cell(
         unfinished=len(seeds) - len(finished) - len(diverged),
         half_life=half_life(values["recall"]) if "recall" in values else None,
     )
+
+
+def _undecided(rows: Sequence, trends: Sequence[Trend], reasons: Mapping[str, str]) -> tuple[str, ...]:
+    if not rows:
+        return (NO_RESULTS,)
+    if not trends:
+        return (NOT_JUDGED,)
+    if len(reasons) == len(trends) and len(set(reasons.values())) == 1:
+        return tuple(set(reasons.values()))
+    return tuple(f"{_TESTS[metric][0]} undecided: {reason}" for metric, reason in reasons.items())
 
 
 def matrix(rows: Iterable[dict[str, Any]], metric: str, seeds: Sequence[int], generations: int) -> np.ndarray:

@@ -210,6 +210,19 @@ def small(source="digits", family="diffusion", **fields):
     return changed(source, family, **defaults | fields)
 
 
+def test_presets_that_agree_are_told():
+    job = grid.prepare(small(loops=("replace", "fully_synthetic", "memory_k(memory=1)", "accumulate")))
+    assert job.notes[0] == "loops replace and fully_synthetic are the same loop under two names"
+    assert len([note for note in job.notes if "two names" in note]) == 3
+
+
+def test_planned_cells_keep_what_a_name_stood_for():
+    (cell,) = grid.prepare(small(loops=("memory_k",))).planned
+    assert cell["loop"] == "memory_k"
+    assert cell["settings"]["memory"] == 5
+    assert cell["settings"]["n_synthetic"] == 100
+
+
 def test_a_grid_is_loops_then_biases_then_seeds():
     job = grid.prepare(
         small(loops=("replace", "fully_synthetic(bias=0.7)", "accumulate"), biases=(1.0, 0.5), seeds=(4, 2))
@@ -288,7 +301,7 @@ PREPARE_REFUSED = {
         small("gaussian", "gaussian", data__n_reference=5),
         "config.data.n_reference must be at least 6",
     ),
-    "a reference as text": (small(data__n_reference="all"), "config.data does not fit the source 'digits'"),
+    "a reference as text": (small(data__n_reference="all"), "config.data.n_reference=all must leave"),
     "lenet on vectors": (small("gaussian", metrics__features="lenet"), "features='lenet' sees images of 4x4 to 32x32"),
     "unknown features": (small(metrics__features="inception"), "unknown features 'inception'; config.metrics.features"),
     "an unknown metric": (small(metrics__names=("fd", "fid")), "unknown metric 'fid'; config.metrics.names are among"),
@@ -301,10 +314,13 @@ PREPARE_REFUSED = {
     "an unknown loop": (small(loops=("mobius",)), "unknown loop 'mobius'; choose from fully_synthetic"),
     "an unknown setting of a loop": (small(loops=("replace(n=3)",)), "loop replace(n=3): unknown setting 'n'"),
     "a loop that cannot be read": (small(loops=("replace,,accumulate",)), "cannot read loop ''"),
-    "a setting of another family": (small(model__family="gaussian"), "config.model does not fit the family 'gaussian'"),
+    "a setting of another family": (
+        small(model__family="gaussian"),
+        "does not fit family 'gaussian', which",
+    ),
     "a setting of another source": (
         small(data__source="gaussian", data__colour="red"),
-        "config.data does not fit the source 'gaussian'",
+        "config.data.colour does not fit source 'gaussian', which takes dimension, n_reference, split_seed",
     ),
     "no steps": (small(model__steps=0), "config.model.steps must be a whole number of at least 1, not 0"),
     "no batch, in epochs": (

@@ -7,8 +7,8 @@ import pytest
 from madbench import models
 from madbench.cost import Cost, estimate, format_bytes, tree_bytes
 from madbench.data.source import FiniteSource
-from madbench.loops import TrainingSet
 from madbench.samples import Samples
+from madbench.training_set import TrainingSet
 
 
 def of(*shape, dtype=jnp.float32):
@@ -125,7 +125,7 @@ def test_a_diffusion_fit_by_hand(shape, num_classes):
     source = FiniteSource(pool, pool, name="t", num_classes=num_classes, bounds=None, fingerprint={})
     memory = Samples(jnp.zeros((1, 1, *shape)), jnp.zeros((1, 1), jnp.int32))
     address = jnp.arange(50, dtype=jnp.int32)
-    data = TrainingSet(address, jnp.int32(50), source, address, memory)
+    data = TrainingSet(address, jnp.int32(50), source, address, memory, jax.random.key(0))
     state = jax.eval_shape(family.init, jax.random.key(0))
     found = estimate(family.fit, jax.random.key(0), data, state).flops
     assert found * family.segments == 2 * batch * steps * products

@@ -196,7 +196,8 @@ def test_config_is_resolved_and_hashed(workdir):
 
 def test_reference_has_floors_and_the_planned_grid(workdir):
     reference = strict((workdir / "reference.json").read_text())
-    assert reference["grid"] == [{"loop": loop, "bias": bias} for loop in LOOPS for bias in BIASES]
+    assert [(c["loop"], c["bias"]) for c in reference["cells"]] == [(loop, bias) for loop in LOOPS for bias in BIASES]
+    assert {c["settings"]["n_initial"] for c in reference["cells"]} == {60}
     assert reference["n_samples"] == 60
     assert re.fullmatch("lenet-1:[0-9a-f]{12}", reference["features"])
     assert list(reference["floors"]) == list(METRICS)

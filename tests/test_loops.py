@@ -16,6 +16,7 @@ from madbench import data, loops
 from madbench.data.source import EndlessSource, FiniteSource, split
 from madbench.randomness import Role, key_for
 from madbench.samples import Samples
+from madbench.training_set import TrainingSet
 
 T = 8
 N = 12
@@ -130,7 +131,7 @@ def simulate(texts, shapes, source, order, generations=T, seed=0):
 
         def one(inputs, key, memory):
             address, size = loops.compose(inputs, t, key, shapes)
-            training_set = loops.TrainingSet(address, size, source, order, memory)
+            training_set = TrainingSet(address, size, source, order, memory, jax.random.key(0))
             samples, weight = training_set.everything()
             rows = jnp.arange(shapes.rows)
             new = Samples(synthetic_tag(t, rows)[:, None].astype(jnp.float32), rows % 10)
@@ -373,7 +374,7 @@ def small_set(size=5, capacity=8):
     memory = Samples(jnp.asarray([[[-1.0], [-2.0]], [[-1001.0], [-1002.0]]]), jnp.asarray([[7, 8], [5, 6]], jnp.int32))
     address = jnp.asarray([3, -1, 0, -4, -2, 19, 19, 19][:capacity], jnp.int32)
     order = (jnp.arange(20) + 2) % 20
-    return loops.TrainingSet(address, jnp.int32(size), source, order, memory)
+    return TrainingSet(address, jnp.int32(size), source, order, memory, jax.random.key(0))
 
 
 def test_addresses_read_real_samples_by_position_and_memory_by_row():
@@ -390,13 +391,13 @@ def test_rows_are_the_members_in_order():
 
 
 def test_batches_are_uniform_over_the_members_and_never_touch_padding():
-    values, count = np.unique(small_set().batch(jax.random.key(0), 5000).x, return_counts=True)
+    values, count = np.unique(small_set().batch(0, 5000).x, return_counts=True)
     assert sorted(values.tolist()) == [-1002.0, -2.0, -1.0, 2.0, 5.0]
     assert np.abs(count - 1000).max() < 5 * np.sqrt(5000 * 0.2 * 0.8)
 
 
 def test_batches_keep_sample_and_label_together():
-    batch = small_set().batch(jax.random.key(1), 200)
+    batch = small_set().batch(1, 200)
     label = {5.0: 5, -1.0: 7, 2.0: 2, -1002.0: 6, -2.0: 8}
     assert [label[v] for v in np.asarray(batch.x[:, 0]).tolist()] == np.asarray(batch.y).tolist()
 
@@ -411,7 +412,7 @@ def test_image_sets_are_read_like_vectors():
     source = FiniteSource(pool, pool, name="i", num_classes=4, bounds=(-1.0, 1.0), fingerprint={})
     memory = Samples(-image[None, :2], jnp.zeros((1, 2), jnp.int32))
     address = jnp.asarray([2, -2], jnp.int32)
-    samples, _ = loops.TrainingSet(address, jnp.int32(2), source, jnp.arange(4), memory).everything()
+    samples, _ = TrainingSet(address, jnp.int32(2), source, jnp.arange(4), memory, jax.random.key(0)).everything()
     np.testing.assert_array_equal(samples.x, jnp.stack([image[2], -image[1]]))
 
 
@@ -422,7 +423,7 @@ def test_an_endless_source_gives_the_same_sample_at_the_same_position():
     memory = Samples(jnp.zeros((1, 1, 1)), jnp.zeros((1, 1), jnp.int32))
 
     def read(address):
-        return loops.TrainingSet(jnp.asarray(address), jnp.int32(3), source, order, memory).everything()[0]
+        return TrainingSet(jnp.asarray(address), jnp.int32(3), source, order, memory, jax.random.key(0)).everything()[0]
 
     first, second = read([0, 1, 2]).x, read([2, 5, 0]).x
     np.testing.assert_array_equal(first[jnp.asarray([2, 0])], second[jnp.asarray([0, 2])])

@@ -245,6 +245,7 @@ def test_merging_shares_over_queries_equals_the_whole():
 
 def test_metrics_say_what_they_are():
     assert (FD.direction, PRECISION.direction, RECALL.direction) == ("lower", "higher", "higher")
+    assert (FD.min_samples, PRECISION.min_samples, RECALL.min_samples) == (2, 6, 6)
     for name, metric in METRICS.items():
         assert metric.name == name
         assert type(metric.version) is int

@@ -45,7 +45,7 @@ def make(loops=LOOPS, biases=(1.0, 0.5), seeds=(0, 1, 2), generations=5, diverge
     }  # fmt: skip
     floors = {"fd": {"mean": 1.5, "p5": 1.0, "p95": 1.8}, "recall": {"mean": 0.97, "p5": 0.95, "p95": 0.98}}
     cells = [{"loop": loop, "bias": bias} for loop in loops for bias in biases]
-    return results.Result(pathlib.Path("w"), config, {"floors": floors, "grid": cells}, {}, rows)
+    return results.Result(pathlib.Path("w"), config, {"floors": floors, "cells": cells}, {}, rows)
 
 
 def saved(figure):
@@ -83,14 +83,16 @@ def test_lines_are_means_over_seeds():
 
 def test_band_equals_scipy():
     values = np.random.default_rng(0).normal(size=(4, 3))
-    values[1, 0] = values[0, 1] = values[1, 1] = values[2, 1] = np.nan
-    values[:, 2] = np.nan
+    values[1, 2] = np.nan
     mean, low, high = curves.band(values)
-    seen = values[[0, 2, 3], 0]
-    expected = stats.t.interval(0.95, 2, loc=seen.mean(), scale=stats.sem(seen))
+    seen = values[:, 0]
+    expected = stats.t.interval(0.95, 3, loc=seen.mean(), scale=stats.sem(seen))
     np.testing.assert_allclose((low[0], high[0]), expected)
-    np.testing.assert_allclose(mean, [seen.mean(), values[3, 1], np.nan])
-    assert np.isnan([low[1], high[1], low[2], high[2]]).all()
+    np.testing.assert_allclose(mean[:2], values[:, :2].mean(axis=0))
+    assert np.isnan([mean[2], low[2], high[2]]).all(), "no mean over the seeds that are left"
+    mean, low, high = curves.band(values[:1])
+    np.testing.assert_array_equal(mean, values[0])
+    assert np.isnan([low, high]).all()
 
 
 def test_the_floor_is_shaded_to_the_bound_that_counts():

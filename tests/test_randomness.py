@@ -77,4 +77,5 @@ def test_role_numbers_are_part_of_the_protocol():
         "GRID": 5,
         "FLOOR": 6,
         "REFERENCE": 7,
+        "BATCH": 8,
     }

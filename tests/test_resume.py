@@ -47,7 +47,7 @@ def get_config():
     config.data.n_reference = 60
     config.n_initial = 64
     config.loops = ("fully_synthetic", "fixed_ratio")
-    config.seeds = 3
+    config.seeds = 4
     config.generations = 3
     config.n_grid = 2
     config.fleet.max_runs_per_device = 1
@@ -200,7 +200,7 @@ def test_a_job_killed_again_and_again(place, environment, gaussian, tmp_path, ca
 def test_a_diffusion_in_waves_on_four_devices_killed_in_its_second_wave(place, environment, diffusion, tmp_path):
     workdir = tmp_path / "work"
     with Job(place / "diffusion.py", workdir, environment) as job:
-        job.until(lambda: rows(workdir) >= 3 * 3 + 3)
+        job.until(lambda: rows(workdir) >= 4 * 3 + 4)
         job.kill()
     with Job(place / "diffusion.py", workdir, environment) as job:
         said = job.finish()
@@ -220,7 +220,7 @@ def test_sigterm_and_ctrl_c_in_the_middle_of_a_fit(place, environment, diffusion
         assert "stopping after this segment; once more to leave at once" in job.said
         assert job.said.endswith("stopped; everything is saved, and the same command goes on from here\n")
         assert "Traceback" not in job.said
-        assert rows(workdir) == 3 * (generation - 1)
+        assert rows(workdir) == 4 * (generation - 1)
         within = [p for p in range(1, 10) if saved(workdir, Progress(0, generation, p))]
         assert len(within) == 1
     with Job(place / "diffusion.py", workdir, environment) as job:
@@ -363,6 +363,31 @@ def test_another_config_changes_nothing(copy, capsys):
     err = capsys.readouterr().err
     assert re.fullmatch(r"madbench: .* config\.generations is 12 there and 13 here; [^\n]*\n", err)
     assert content() == before
+
+
+def test_how_a_job_is_run_may_change(copy, gaussian, capsys):
+    config = copy.parent / "other.py"
+    config.write_text(GAUSSIAN.replace("config.seeds = 3", "config.seeds = 3; config.fleet.memory_fraction = 0.5"))
+    manifest(copy, 13).unlink()
+    assert cli.main(["madbench", "run", f"--config={config}", f"--workdir={copy}"]) == 0
+    capsys.readouterr()
+    assert result(copy) == result(gaussian)
+
+
+@pytest.mark.parametrize(
+    ("file", "field", "message"),
+    [("reference.json", "features", "was measured with features"), ("environment.json", "dataset", "other data")],
+)
+def test_rows_of_other_features_or_data_are_not_added_to(copy, capsys, file, field, message):
+    content = json.loads((copy / file).read_text())
+    content[field] = "another"
+    (copy / file).write_text(json.dumps(content))
+    manifest(copy, 13).unlink()
+    before = (copy / "metrics.jsonl").read_bytes()
+    code, err = go_on(copy, capsys)
+    assert code == 2
+    assert re.fullmatch(rf"madbench: .*{message}[^\n]*", err.splitlines()[-1])
+    assert before.startswith((copy / "metrics.jsonl").read_bytes())
 
 
 def test_a_workdir_in_use_is_refused_and_left_alone(copy, capsys):

@@ -48,7 +48,7 @@ def make(*, loops=LOOPS, biases=(1.0, 0.5), seeds=(0, 1, 2), generations=3, task
     reference = {
         "schema": 1, "features": "lenet-1:abc", "n_samples": 597,
         "floors": {"fd": {"mean": 2.1, "p5": 1.25, "p95": 3.0}, "recall": {"mean": 0.97, "p5": 0.95, "p95": 0.98}},
-        "grid": [{"loop": loop, "bias": bias} for loop, bias in cells],
+        "cells": [{"loop": loop, "bias": bias} for loop, bias in cells],
     }  # fmt: skip
     return results.Result(pathlib.Path(path), config, reference, {}, rows)
 
@@ -105,7 +105,8 @@ def test_csv_and_json_carry_the_same_numbers():
         for name in ("fd", "recall"):
             for end in ("first", "last"):
                 for key in ("mean", "sd", "seeds"):
-                    assert float(row[f"{name}_{end}_{key}"]) == line["metrics"][name][end][key]
+                    text = row[f"{name}_{end}_{key}"]
+                    assert (float(text) if text else None) == line["metrics"][name][end][key]
         assert float(row["fd_floor_p95"]) == 3.0
     assert [line["seeds_finished"] for line in lines] == [3, 2, 3, 2]
 
@@ -137,17 +138,19 @@ def test_missing_cells_and_generations_are_shown():
     assert line["n_real"] is line["half_life"] is None
 
 
-def test_a_mean_over_fewer_seeds_is_marked():
+def test_no_mean_is_taken_over_the_seeds_that_are_left():
     made = make(seeds=(0, 1, 2, 3))
     for r in made.rows:
         if r["seed"] == 3 and r["generation"] == 3 and r["bias"] == 0.5:
             r.update(status="diverged", fd=None, recall=None)
     _, whole, diverged, *_ = markdown_rows(table.render([made], "md"))
-    assert "†" not in " ".join(whole)
+    assert "—" not in whole[5]
     assert "4/4" in whole
     assert "3/4" in diverged
     assert diverged[-2].endswith("diverged 1/4")
-    assert re.fullmatch(r"2\.30 ± 0\.26 +→ 8\.80 ± 0\.80†", diverged[5])  # seeds 0 to 3, then 0 to 2
+    assert re.fullmatch(r"2\.30 ± 0\.26 +→ — \(3/4\)", diverged[5])
+    spread = strict(table.render([made], "json"))["lines"][1]["metrics"]["fd"]["last"]
+    assert spread == {"mean": None, "sd": None, "seeds": 3}
 
 
 def test_a_single_seed_has_no_deviation():
@@ -293,8 +296,8 @@ def test_misuse_is_one_clear_line():
     with pytest.raises(ValueError, match="no results"):
         table.render([], "md")
     broken = make()
-    del broken.reference["grid"]
-    with pytest.raises(results.ResultError, match="grid"):
+    del broken.reference["cells"]
+    with pytest.raises(results.ResultError, match="cells"):
         table.render([broken], "md")
 
 

@@ -93,7 +93,7 @@ def test_rising_within_the_floor_is_not_mad():
     rows = rows_of(runs_of(noise=0.001, fd=lambda t: 0.5 + 0.1 * t))  # 0.6 to 1.0, under the 95th percentile 1.2
     assert judge_one(rows).text == "stable"
     assert judge_one(rows, {"fd": {"p95": 0.95}}).text == "MAD"
-    assert judge_one(rows, {}).text == "no floor"
+    assert judge_one(rows, {}).text == "MAD undecided: no floor"
 
 
 def test_seeds_are_the_unit_not_generations():

@@ -1,15 +1,18 @@
 """Where real samples come from. One file per source, one line each in the registry."""
 
-import importlib
-from types import ModuleType
-
 from madbench.data.source import Source
+from madbench.registry import Registry
 
 # source name -> module with `load(**settings) -> Source`. The part after a colon ("folder:PATH") is passed as `path`.
-SOURCES = {
-    "digits": "madbench.data.digits",
-    "gaussian": "madbench.data.gaussian",
-}
+SOURCES = Registry(
+    "dataset",
+    "config.data.source",
+    "load",
+    {
+        "digits": "madbench.data.digits",
+        "gaussian": "madbench.data.gaussian",
+    },
+)
 
 
 def load(source: str, **settings) -> Source:
@@ -20,28 +23,13 @@ def load(source: str, **settings) -> Source:
       **settings: the rest of `config.data`.
 
     Raises:
-      ValueError: unknown source, or settings that do not fit it; one line.
+      UserError: unknown source, or settings that do not fit it; one line.
     """
     path = str(source).partition(":")[2]
     if path:
         settings["path"] = path
-    load = module(source).load
-    try:
-        return load(**settings)
-    except TypeError as error:
-        raise ValueError(f"config.data does not fit the source {source!r}: {error}") from error
-
-
-def module(source: str) -> ModuleType:
-    """The file behind a source's name.
-
-    Raises:
-      ValueError: unknown source; one line.
-    """
-    name = str(source).partition(":")[0]
-    if name not in SOURCES:
-        raise ValueError(f"unknown dataset {source!r}; config.data.source is one of {', '.join(SOURCES)}")
-    return importlib.import_module(SOURCES[name])
+    SOURCES.check(source, settings)
+    return SOURCES.find(source)(**settings)
 
 
 __all__ = ["SOURCES", "Source", "load"]

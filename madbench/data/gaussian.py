@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from madbench.data.source import EndlessSource, fingerprint
+from madbench.errors import UserError
 from madbench.randomness import Role, key_for
 from madbench.samples import Samples
 
@@ -21,9 +22,9 @@ def load(dimension: int = 100, n_reference: int = 1000, split_seed: int = 0) -> 
     """
     for name, value in (("dimension", dimension), ("n_reference", n_reference)):
         if type(value) is not int or value < 1:
-            raise ValueError(f"config.data.{name} must be a whole number of at least 1, not {value!r}")
+            raise UserError(f"config.data.{name} must be a whole number of at least 1, not {value!r}")
     if type(split_seed) is not int or split_seed < 0:
-        raise ValueError(f"config.data.split_seed must be a whole number of at least 0, not {split_seed!r}")
+        raise UserError(f"config.data.split_seed must be a whole number of at least 0, not {split_seed!r}")
     key = key_for(split_seed, 0, Role.REFERENCE)
     draw = StandardNormal(dimension)
     reference = jax.vmap(lambda i: draw(jax.random.fold_in(key, i)))(jnp.arange(n_reference))

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from madbench.errors import UserError
 from madbench.samples import Samples
 
 
@@ -26,7 +27,8 @@ class Source(Protocol):
       num_classes: 0 where there are no labels.
       bounds: `(-1.0, 1.0)` for images: what a model samples is clipped to it, as writing an image file would. Else
         None.
-      available: real samples in the training pool, None where endless.
+      pool: the training pool, None where endless.
+      available: real samples in that pool, None where endless.
       reference: the samples that metrics compare with; never trained on.
       fingerprint: name, version, count and sha256 of the data.
     """
@@ -35,6 +37,7 @@ class Source(Protocol):
     shape: tuple[int, ...]
     num_classes: int
     bounds: tuple[float, float] | None
+    pool: Samples | None
     available: int | None
     reference: Samples
     fingerprint: dict[str, Any]
@@ -104,6 +107,10 @@ class EndlessSource:
         return self.reference.x.shape[1:]
 
     @property
+    def pool(self) -> None:
+        return None
+
+    @property
     def available(self) -> None:
         return None
 
@@ -131,12 +138,12 @@ def split(
       split_seed: of the permutation.
 
     Raises:
-      ValueError: the reference part leaves nothing to train on.
+      UserError: the reference part leaves nothing to train on.
     """
     if type(split_seed) is not int or split_seed < 0:
-        raise ValueError(f"config.data.split_seed must be a whole number of at least 0, not {split_seed!r}")
-    if not 0 < n_reference < len(x):
-        raise ValueError(f"config.data.n_reference={n_reference} must leave training data of the {len(x)} in {name}")
+        raise UserError(f"config.data.split_seed must be a whole number of at least 0, not {split_seed!r}")
+    if type(n_reference) is not int or not 0 < n_reference < len(x):
+        raise UserError(f"config.data.n_reference={n_reference} must leave training data of the {len(x)} in {name}")
     permuted = np.random.default_rng(split_seed).permutation(len(x))
     reference, pool = permuted[:n_reference], permuted[n_reference:]
     take = lambda i: Samples(jnp.asarray(x[i]), jnp.asarray(y[i]))

@@ -1,5 +1,6 @@
 """Distances and scores on device. One class each, one line in the registry."""
 
+from madbench.errors import UserError
 from madbench.metrics.evaluator import Evaluator
 from madbench.metrics.frechet import FrechetDistance
 from madbench.metrics.manifold import Precision, Recall
@@ -13,15 +14,15 @@ def select(names) -> list[Metric]:
     """The metrics of `config.metrics.names`.
 
     Raises:
-      ValueError: an unknown or repeated name, or none; one line.
+      UserError: an unknown or repeated name, or none; one line.
     """
     if not names:
-        raise ValueError(f"config.metrics.names is empty; choose from {', '.join(METRICS)}")
+        raise UserError(f"config.metrics.names is empty; choose from {', '.join(METRICS)}")
     for name in names:
         if name not in METRICS:
-            raise ValueError(f"unknown metric {name!r}; config.metrics.names are among {', '.join(METRICS)}")
+            raise UserError(f"unknown metric {name!r}; config.metrics.names are among {', '.join(METRICS)}")
         if list(names).count(name) > 1:
-            raise ValueError(f"metric {name!r} is named twice in config.metrics.names")
+            raise UserError(f"metric {name!r} is named twice in config.metrics.names")
     return [METRICS[name] for name in names]
 
 

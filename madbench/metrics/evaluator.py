@@ -15,7 +15,7 @@ class Evaluator:
         self.metrics = tuple(metrics)
 
     def states(self, generated: jax.Array, reference: jax.Array) -> dict:
-        """Each metric's state. Traceable; distances that two metrics share are computed once.
+        """Each metric's state. Traceable.
 
         Args:
           generated: float32 features `[n, feature]`.

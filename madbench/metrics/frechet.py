@@ -57,6 +57,7 @@ class FrechetDistance:
     name = "fd"
     version = 1
     direction = "lower"
+    min_samples = 2
     cite = "Dowson and Landau 1982, equation 4; Heusel et al. 2017, arXiv 1706.08500, equation 6"
 
     def state(self, generated, reference):

@@ -14,8 +14,9 @@ K = 5
 def squared_distances(a: jax.Array, b: jax.Array) -> jax.Array:
     """‖aᵢ - bⱼ‖² `[n, m]` in float64, for float32 features `a [n, d]`, `b [m, d]`.
 
-    ‖a‖² + ‖b‖² - 2a·b is one matrix product, but leaves rounding where the truth is 0. What is below the resolution of
-    the float32 features themselves is therefore set to 0, so that equal points, and collapsed sets, are at distance 0.
+    ‖a‖² + ‖b‖² - 2a·b is one matrix product, but leaves rounding where the truth is 0. What is below float32
+    resolution relative to the points' norms is therefore set to 0, so that equal points, and collapsed sets, are at
+    distance 0.
     """
     a, b = a.astype(jnp.float64), b.astype(jnp.float64)
     norms = jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1)[None, :]
@@ -59,6 +60,7 @@ class _Coverage:
 
     version = 1
     direction = "higher"
+    min_samples = K + 1
 
     def merge(self, a: Share, b: Share) -> Share:
         return Share(a.hits + b.hits, a.total + b.total)

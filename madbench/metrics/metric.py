@@ -12,12 +12,14 @@ class Metric(Protocol):
       name: of its column.
       version: changes with any change of convention.
       direction: "lower" or "higher" is better.
+      min_samples: on either side, for the metric to be defined.
       cite: where the definition comes from.
     """
 
     name: str
     version: int
     direction: str
+    min_samples: int
     cite: str
 
     def state(self, generated: jax.Array, reference: jax.Array) -> Any:

@@ -1,16 +1,20 @@
 """Model families. One file per family, one line each in the registry."""
 
-import importlib
-from types import ModuleType
 from typing import Any
 
 from madbench.models.family import Family, Group, State
+from madbench.registry import Registry
 
-# config.model.family -> module with `build(shape, num_classes, group, **settings) -> Family`.
-FAMILIES = {
-    "gaussian": "madbench.models.gaussian",
-    "diffusion": "madbench.models.diffusion",
-}
+# config.model.family -> module with `build(shape, num_classes, bounds, group, **settings) -> Family`.
+FAMILIES = Registry(
+    "model family",
+    "config.model.family",
+    "build",
+    {
+        "gaussian": "madbench.models.gaussian",
+        "diffusion": "madbench.models.diffusion",
+    },
+)
 
 
 def build(
@@ -33,24 +37,11 @@ def build(
       **settings: the rest of `config.model`.
 
     Raises:
-      ValueError: unknown family, or settings that do not fit it; one line.
+      UserError: unknown family, or settings that do not fit it; one line.
     """
-    build = module(family).build
-    try:
-        return build(shape=shape, num_classes=num_classes, bounds=bounds, group=group or Group(), **settings)
-    except TypeError as error:
-        raise ValueError(f"config.model does not fit the family {family!r}: {error}") from error
-
-
-def module(family: str) -> ModuleType:
-    """The file behind a family's name.
-
-    Raises:
-      ValueError: unknown family; one line.
-    """
-    if family not in FAMILIES:
-        raise ValueError(f"unknown model family {family!r}; config.model.family is one of {', '.join(FAMILIES)}")
-    return importlib.import_module(FAMILIES[family])
+    FAMILIES.check(family, settings)
+    make = FAMILIES.find(family)
+    return make(shape=shape, num_classes=num_classes, bounds=bounds, group=group or Group(), **settings)
 
 
 __all__ = ["FAMILIES", "Family", "Group", "State", "build"]

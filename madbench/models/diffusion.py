@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from madbench.errors import UserError
 from madbench.models.family import Group, check_whole
 from madbench.networks import DiffusionTransformer, ResidualMLP
 from madbench.samples import Samples
@@ -89,19 +90,19 @@ class Diffusion:
         check_whole(2, sampler_steps=self.sampler_steps)
         for name in ("learning_rate", "sigma_data", "p_std", "sigma_min", "rho"):
             if not 0 < _number(name, getattr(self, name)) < math.inf:
-                raise ValueError(f"config.model.{name} must be positive, not {getattr(self, name)!r}")
+                raise UserError(f"config.model.{name} must be positive, not {getattr(self, name)!r}")
         for name in ("label_dropout", "warmup"):
             if not 0 <= _number(name, getattr(self, name)) < 1:
-                raise ValueError(f"config.model.{name} must lie in [0, 1), not {getattr(self, name)!r}")
+                raise UserError(f"config.model.{name} must lie in [0, 1), not {getattr(self, name)!r}")
         if not self.sigma_min < _number("sigma_max", self.sigma_max) < math.inf:
-            raise ValueError(f"config.model.sigma_max must exceed sigma_min={self.sigma_min}, not {self.sigma_max!r}")
+            raise UserError(f"config.model.sigma_max must exceed sigma_min={self.sigma_min}, not {self.sigma_max!r}")
         for name in ("epochs", "ema_exponent"):
             if not 0 <= _number(name, getattr(self, name)) < math.inf:
-                raise ValueError(f"config.model.{name} must be at least 0, not {getattr(self, name)!r}")
+                raise UserError(f"config.model.{name} must be at least 0, not {getattr(self, name)!r}")
         if not math.isfinite(_number("p_mean", self.p_mean)):
-            raise ValueError(f"config.model.p_mean must be finite, not {self.p_mean!r}")
+            raise UserError(f"config.model.p_mean must be finite, not {self.p_mean!r}")
         if self.batch_size % self.group.size:
-            raise ValueError(
+            raise UserError(
                 f"config.model.batch_size={self.batch_size} must be a multiple of a run's {self.group.size} devices"
             )
 
@@ -147,8 +148,8 @@ class Diffusion:
 
     def _step(self, key, training_set, total, state):
         """One optimizer step; the loss is EDM's equation 8 with the weights of table 1."""
-        data_key, label_key, sigma_key, noise_key = jax.random.split(key, 4)
-        batch = training_set.batch(data_key, self.batch_size)
+        label_key, sigma_key, noise_key = jax.random.split(key, 3)
+        batch = training_set.batch(state.step, self.batch_size)
         dropped = jax.random.bernoulli(label_key, self.label_dropout if self.num_classes else 0.0, (self.batch_size,))
         label = jnp.where(dropped, self.num_classes, batch.y)
         sigma = jnp.exp(self.p_mean + self.p_std * jax.random.normal(sigma_key, (self.batch_size,)))
@@ -212,6 +213,10 @@ class Diffusion:
         it, y = x/√(σ²+σ_d²) over the angle θ = arctan(σ/σ_d), where dy/dθ = -F: those of TrigFlow (Lu and Song 2024,
         arXiv 2410.11081). For N(0, s²) data the step is exact at s = σ_d, and its error is smaller at every s: a
         loop multiplies a sampler's error in each generation, so a solver's own drift would pass for a model's.
+
+        For the same reason the start is not N(0, σ_max²) but N(D(0; σ_max), σ_max²): the noised data's mean is that of
+        the data, which D(0) at the largest σ tells, and a start at 0 would pull each generation towards 0 by |mean| /
+        σ_max standard deviations (ours).
         """
         i = jnp.arange(self.sampler_steps)
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
@@ -230,7 +235,9 @@ class Diffusion:
             second = slope(y + (there - here) * first, there)
             return y + (there - here) * (first + second) / 2, None
 
-        y, _ = jax.lax.scan(step, jnp.sin(theta[0]) * noise, (theta[:-1], theta[1:]))
+        centre = denoised(jnp.zeros_like(noise), theta[0]) / self.sigma_data
+        start = jnp.cos(theta[0]) * centre + jnp.sin(theta[0]) * noise
+        y, _ = jax.lax.scan(step, start, (theta[:-1], theta[1:]))
         return denoised(y, theta[-1])  # the last step, to σ = 0, is Euler's: it lands on the denoised image
 
     @property
@@ -245,7 +252,7 @@ class Diffusion:
 
 def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"config.model.{name} must be a number, not {value!r}")
+        raise UserError(f"config.model.{name} must be a number, not {value!r}")
     return value
 
 
@@ -282,12 +289,12 @@ def build(
     """
     check_whole(1, width=width, depth=depth, heads=heads, patch=patch)
     if dtype not in ("float32", "bfloat16", "float16"):
-        raise ValueError(f"config.model.dtype must be float32, bfloat16 or float16, not {dtype!r}")
+        raise UserError(f"config.model.dtype must be float32, bfloat16 or float16, not {dtype!r}")
     if network == "transformer":
         if len(shape) != 3:
-            raise ValueError(f"config.model.network='transformer' needs images, not samples of shape {shape}")
+            raise UserError(f"config.model.network='transformer' needs images, not samples of shape {shape}")
         if shape[0] % patch or shape[1] % patch or width % heads:
-            raise ValueError(
+            raise UserError(
                 f"config.model: patch={patch} must divide the image's {shape[0]}x{shape[1]}, "
                 f"and heads={heads} the width {width}"
             )
@@ -295,5 +302,5 @@ def build(
     elif network == "mlp":
         net = ResidualMLP(num_classes + 1, width, depth)
     else:
-        raise ValueError(f"unknown network {network!r}; config.model.network is mlp or transformer")
+        raise UserError(f"unknown network {network!r}; config.model.network is mlp or transformer")
     return Diffusion(net=net, shape=tuple(shape), num_classes=num_classes, bounds=bounds, group=group, **settings)

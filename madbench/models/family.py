@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
+from madbench.errors import UserError
 from madbench.samples import Samples
 
 # A frozen pytree with a field `params`: what the model has learned. Fine-tuning carries `params` into the next
@@ -40,7 +41,7 @@ class Family(Protocol):
         """A new model."""
 
     def fit(self, key: jax.Array, training_set: Any, state: State) -> tuple[State, jax.Array]:
-        """Advances by one segment on `training_set` (`loops.TrainingSet`).
+        """Advances by one segment on `training_set` (`training_set.TrainingSet`).
 
         Returns:
           (state, curve float32 `[points]`): the training loss, averaged over equal parts of the segment.
@@ -96,7 +97,7 @@ class Group:
 
 
 def check_whole(least: int, **settings) -> None:
-    """Raises ValueError unless each of `settings` (of `config.model`) is a whole number of at least `least`."""
+    """Raises UserError unless each of `settings` (of `config.model`) is a whole number of at least `least`."""
     for name, value in settings.items():
         if type(value) is not int or value < least:
-            raise ValueError(f"config.model.{name} must be a whole number of at least {least}, not {value!r}")
+            raise UserError(f"config.model.{name} must be a whole number of at least {least}, not {value!r}")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from madbench.errors import UserError
 from madbench.models.family import Group
 from madbench.samples import Samples
 
@@ -27,6 +28,9 @@ class GaussianState(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class Gaussian:
     """N(μ, Σ) fitted by moments; λ samples from N(μ, λΣ) (arXiv 2307.01850, section 2).
+
+    Samples are float32: once σ falls below 1e-7 |μ| they are all equal, and σ is 0 from there on. A fully synthetic
+    loop gets there when λ^t is about 1e-12.
 
     Attributes:
       shape: of one sample; flattened to d numbers.
@@ -84,5 +88,5 @@ def build(
     Labels and bounds are ignored; a shared run is computed on each device of its group.
     """
     if ddof not in (0, 1):
-        raise ValueError(f"config.model.ddof must be 0 or 1, not {ddof!r}")
+        raise UserError(f"config.model.ddof must be 0 or 1, not {ddof!r}")
     return Gaussian(shape=shape, ddof=ddof)

@@ -24,6 +24,6 @@ def planned(result: Result) -> list[Cell]:
     """
     try:
         task, model = result.config["task"], result.config["model"]["family"]
-        return [Cell(task, model, entry["loop"], entry["bias"]) for entry in result.reference["grid"]]
+        return [Cell(task, model, entry["loop"], entry["bias"]) for entry in result.reference["cells"]]
     except (KeyError, TypeError) as error:
         raise ResultError(f"{result.path}: config.json or reference.json is incomplete ({error})") from None

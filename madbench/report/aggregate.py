@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from madbench import verdict
+from madbench.errors import UserError
 from madbench.report import planned
 from madbench.results import Result
 from madbench.verdict import Cell, Verdict
@@ -16,9 +17,13 @@ MISSING = "—"
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """A metric at one generation: mean and standard deviation (ddof = 1; None under two) over `seeds` runs."""
+    """A metric at one generation: mean and standard deviation (ddof = 1; None under two) over all configured runs.
 
-    mean: float
+    Both are None where a run lacks the value: a mean over survivors would be of another set of runs. `seeds` is how
+    many have it.
+    """
+
+    mean: float | None
     sd: float | None
     seeds: int
 
@@ -76,7 +81,7 @@ def aggregate(results: list[Result]) -> Table:
     Cells that several workdirs share are lines of their own: only their authors know whether the runs compare.
     """
     if not results:
-        raise ValueError("no results to show")
+        raise UserError("no results to show")
     names = [r.path.name for r in results]
     sources = names if len(set(names)) == len(names) else [str(r.path) for r in results]
     metrics = list(dict.fromkeys(name for r in results for name in r.metrics))
@@ -108,11 +113,12 @@ def _line(result: Result, source: str, cell: Cell, rows: list[dict[str, Any]], m
 
 def _spread(values: np.ndarray) -> Spread | None:
     """Of `values [seed]`, NaN where missing."""
-    values = values[~np.isnan(values)]
-    if not values.size:
+    present = int(np.sum(~np.isnan(values)))
+    if not present:
         return None
-    sd = float(values.std(ddof=1)) if values.size > 1 else None
-    return Spread(float(values.mean()), sd, values.size)
+    if present < values.size:
+        return Spread(None, None, present)
+    return Spread(float(values.mean()), float(values.std(ddof=1)) if present > 1 else None, present)
 
 
 def _floor(result: Result, metric: str) -> Floor:
@@ -142,13 +148,14 @@ def _notes(results: list[Result], sources: list[str], metrics: list[str]) -> lis
     notes = _provenance(facts, pairs)
     families = dict.fromkeys(r.config["model"]["family"] for r in results)
     notes += [
-        f"Mean ± standard deviation over the seeds; seeds: finished / configured; {MISSING}: missing. "
-        "†: fewer seeds than configured; the others diverged or are unfinished.",
+        f"Mean ± standard deviation over the seeds; seeds: finished / configured. {MISSING}: missing; (2/3): two of "
+        "three seeds have a value, and no mean is taken over those that are left.",
         "Real + synthetic: training set of the last generation, T.",
         f"Verdict (ours): MAD: over the seeds, the slope of log FD against t is positive with "
         f"{1 - verdict.SIGNIFICANCE:.0%} confidence (one-sided t-test, at least {verdict.MIN_SEEDS} seeds) and the "
         "last FD exceeds its floor's 95th percentile; loses quality, loses diversity: the same test on falling "
-        "precision, recall; else stable.",
+        "precision, recall; stable: none of these in finished runs. Each test stands by itself at that confidence, "
+        "without a correction for the number of tests; seeds share reference and features.",
         "Half-life: generations after the first until recall, in the mean over seeds, is half of generation 1's.",
         *_budget_notes(results),
         "Labels (ours): a conditional model synthesizes equal numbers per class.",

@@ -119,16 +119,17 @@ def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean over seeds and its 95 % confidence interval, from the t distribution with seeds - 1 degrees of freedom.
 
     Args:
-      values: `[seed, generation]`, NaN where missing; such seeds are left out of that generation.
+      values: `[seed, generation]`, NaN where missing.
 
     Returns:
-      (mean, low, high), each `[generation]`; NaN without any seed, and `low`, `high` also with a single one.
+      (mean, low, high), each `[generation]`; NaN where a seed is missing, for a mean over those that are left would be
+      of another set of runs; `low` and `high` are NaN also with a single seed.
     """
-    n = np.sum(~np.isnan(values), axis=0)
-    one, two = np.maximum(n, 1), np.maximum(n, 2)
-    mean = np.where(n > 0, np.nansum(values, axis=0) / one, np.nan)
-    sd = np.sqrt(np.nansum((values - mean) ** 2, axis=0) / (two - 1))
-    half = np.where(n > 1, special.stdtrit(two - 1, 0.5 + _CONFIDENCE / 2) * sd / np.sqrt(one), np.nan)
+    n = len(values)
+    mean = values.mean(axis=0)
+    if n < 2:
+        return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    half = special.stdtrit(n - 1, 0.5 + _CONFIDENCE / 2) * values.std(axis=0, ddof=1) / np.sqrt(n)
     return mean, mean - half, mean + half
 
 

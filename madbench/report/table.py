@@ -7,9 +7,12 @@ import re
 from typing import Any
 
 from madbench import __version__
+from madbench.errors import UserError
 from madbench.report import HIGHER_IS_BETTER, label
 from madbench.report.aggregate import MISSING, Line, Spread, Table, aggregate
-from madbench.results import SCHEMA, Result, to_csv
+from madbench.results import SCHEMA, Result, bias_text, to_csv, write_text
+
+FILES = {"md": "table.md", "csv": "table.csv", "json": "table.json", "latex": "table.tex"}
 
 
 def render(results: list[Result], format: str) -> str:
@@ -20,12 +23,19 @@ def render(results: list[Result], format: str) -> str:
       format: "md", "csv", "json" or "latex".
 
     Raises:
-      ValueError: another format, or no results; one line.
+      UserError: another format, or no results; one line.
       ResultError: a workdir that does not say what was planned; one line.
     """
     if format not in _FORMATS:
-        raise ValueError(f"unknown format {format!r}; choose from {', '.join(_FORMATS)}")
+        raise UserError(f"unknown format {format!r}; choose from {', '.join(_FORMATS)}")
     return _FORMATS[format](aggregate(results))
+
+
+def write(result: Result) -> list[str]:
+    """Writes the table of one workdir into it, in every format; returns the names of the files."""
+    for format, name in FILES.items():
+        write_text(result.path / name, render([result], format))
+    return list(FILES.values())
 
 
 def _text_table(table: Table) -> tuple[list[str], list[list[str]], str]:
@@ -39,7 +49,7 @@ def _text_table(table: Table) -> tuple[list[str], list[list[str]], str]:
         "task": ("l", [cell.task for cell in cells] if len({cell.task for cell in cells}) > 1 else []),
         "model": ("l", [cell.model for cell in cells]),
         "loop": ("l", [cell.loop for cell in cells]),
-        "λ": ("r", [f"{cell.bias:g}" for cell in cells]),
+        "λ": ("r", [bias_text(cell.bias) for cell in cells]),
         "T": ("r", [str(line.generations) for line in table.lines] if last == "T" else []),
         "seeds": ("r", [f"{line.verdict.finished}/{line.verdict.seeds}" for line in table.lines]),
         "real + synthetic": ("r", [_sizes(line) for line in table.lines]),
@@ -88,9 +98,11 @@ def _metric_column(table: Table, metric: str) -> list[str]:
 def _spread_text(metric: str, spread: Spread | None, seeds: int) -> str:
     if spread is None:
         return MISSING
+    if spread.mean is None:
+        return f"{MISSING} ({spread.seeds}/{seeds})"
     style = _style(metric, spread.mean)
     text = style.format(spread.mean) + (f" ± {style.format(spread.sd)}" if spread.sd is not None else "")
-    return text + ("†" if spread.seeds < seeds else "")
+    return text
 
 
 def _style(metric: str, value: float | None) -> str:
@@ -132,7 +144,7 @@ _LATEX = {
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"},
     **{"|": "$|$", "±": r"$\pm$", "→": r"$\to$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "λ": r"$\lambda$"},
     # After the end of a row, a bare star or bracket would be its argument.
-    **{"*": "{*}", "[": "{[}", "—": "---", "†": r"\textsuperscript{\textdagger}", '"': r"\textquotedbl{}"},
+    **{"*": "{*}", "[": "{[}", "—": "---", '"': r"\textquotedbl{}"},
 }
 
 
@@ -178,6 +190,7 @@ def _record(line: Line) -> dict[str, Any]:
         "n_real": line.n_real,
         "n_synthetic": line.n_synthetic,
         "verdict": judged.text,
+        "undecided": "; ".join(judged.undecided),
         "half_life": judged.half_life,
     }
 
@@ -204,7 +217,9 @@ def _json(table: Table) -> str:
         {
             **_record(line),
             "findings": list(line.verdict.findings),
-            "trends": {t.metric: {"slope": t.slope, "p_value": t.p_value} for t in line.verdict.trends},
+            "trends": {
+                t.metric: {"slope": t.slope, "p_value": t.p_value, "seeds": len(t.slopes)} for t in line.verdict.trends
+            },
             "metrics": {name: _spreads(line, name) for name in table.metrics},
         }
         for line in table.lines

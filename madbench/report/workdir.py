@@ -6,8 +6,6 @@ from madbench import results
 from madbench.report import curves, grid, table
 from madbench.results import Result
 
-TABLES = {"md": "table.md", "csv": "table.csv", "json": "table.json", "latex": "table.tex"}
-
 
 def write(result: Result) -> list[str]:
     """Writes all of it into the workdir.
@@ -15,9 +13,7 @@ def write(result: Result) -> list[str]:
     Returns:
       The names of the files.
     """
-    for style, name in TABLES.items():
-        results.write_text(result.path / name, table.render([result], style) + "\n")
-    written = list(TABLES.values())
+    written = table.write(result)
     curves.plot(result).savefig(result.path / "curves.png")
     written.append("curves.png")
     samples = load_samples(result)
@@ -35,7 +31,7 @@ def load_samples(result: Result) -> dict[tuple[str, float], np.ndarray]:
     """
     seed = result.config["seeds"][0]
     found = {}
-    for cell in result.reference["grid"]:
+    for cell in result.reference["cells"]:
         folder = result.path / "samples" / results.slug(cell["loop"], cell["bias"], seed)
         files = sorted(folder.glob("generation-*.npz"))
         if files:

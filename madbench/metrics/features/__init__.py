@@ -2,6 +2,7 @@
 
 import importlib
 
+from madbench.errors import UserError
 from madbench.metrics.features.extractor import Extractor
 
 # config.metrics.features -> module with `build(pool, num_classes, cache) -> Extractor`.
@@ -12,9 +13,9 @@ FEATURES = {
 
 
 def check(features: str, shape: tuple[int, ...], num_classes: int) -> None:
-    """Raises ValueError (one line) where `features` is unknown or cannot see samples of this `shape`."""
+    """Raises UserError (one line) where `features` is unknown or cannot see samples of this `shape`."""
     if features not in FEATURES:
-        raise ValueError(f"unknown features {features!r}; config.metrics.features is one of {', '.join(FEATURES)}")
+        raise UserError(f"unknown features {features!r}; config.metrics.features is one of {', '.join(FEATURES)}")
     importlib.import_module(FEATURES[features]).check(shape, num_classes)
 
 

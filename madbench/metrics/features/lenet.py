@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pathlib
+import warnings
 import zipfile
 import zlib
 
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from madbench.errors import UserError
 from madbench.metrics.features.extractor import Extractor
 
 VERSION = 1
@@ -63,11 +65,11 @@ def _halve(x: jax.Array) -> jax.Array:
 
 
 def check(shape: tuple[int, ...], num_classes: int) -> None:
-    """Raises ValueError unless there are small labelled images to train on."""
+    """Raises UserError unless there are small labelled images to train on."""
     if len(shape) != 3 or not 4 <= min(shape[:2]) <= max(shape[:2]) <= 32:
-        raise ValueError(f"config.metrics.features='lenet' sees images of 4x4 to 32x32, not {shape}; try 'raw'")
+        raise UserError(f"config.metrics.features='lenet' sees images of 4x4 to 32x32, not {shape}; try 'raw'")
     if num_classes < 2:
-        raise ValueError("config.metrics.features='lenet' is trained on labels, and this dataset has none; try 'raw'")
+        raise UserError("config.metrics.features='lenet' is trained on labels, and this dataset has none; try 'raw'")
 
 
 def build(pool, num_classes: int, cache: str) -> Extractor:
@@ -81,7 +83,14 @@ def build(pool, num_classes: int, cache: str) -> Extractor:
     params = _load(path, like)
     if params is None:
         params = jax.tree.map(np.asarray, train(x, y, num_classes))
-        _store(path, params)
+        try:
+            _store(path, params)
+        except OSError as error:
+            warnings.warn(
+                f"cannot keep the feature network in {path.parent} ({error.strerror}); it is trained anew each time "
+                "unless --cache names a directory that can be written",
+                stacklevel=2,
+            )
     weights = hashlib.sha256(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(params))).hexdigest()
     return Extractor(params=params, function=_features, label=f"lenet-{VERSION}:{weights[:12]}")
 

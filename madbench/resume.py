@@ -1,0 +1,80 @@
+"""Where a job that was stopped goes on: the newest checkpoint that can be used, and the rows before it."""
+
+import itertools
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+
+from madbench import grid, results
+from madbench.checkpoints import Checkpoints, Progress
+from madbench.errors import UserError
+from madbench.generation import Kept, Work
+
+
+def as_begun(job: grid.Job, path: pathlib.Path) -> grid.Job:
+    """The job with the waves of its first start: checkpoints hold one wave each."""
+    try:
+        wave_size = json.loads((path / "environment.json").read_text())["plan"]["wave_size"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return job
+    return job if wave_size == job.plan.wave_size else grid.prepare(job.config, wave_size=wave_size)
+
+
+def find(
+    job: grid.Job, path: pathlib.Path, checkpoints: Checkpoints, say: Callable[[str], None]
+) -> tuple[Progress, tuple[Kept, Work | None] | None]:
+    """What to do next, and the state to do it from; None to begin a wave.
+
+    Rows beyond it are cut off: they will be computed again, the same.
+    """
+    identity = lambda row: tuple(row.get(name) for name in ("loop", "bias", "seed", "generation"))
+    pairs = zip(results.read_rows(path / "metrics.jsonl"), _order(job), strict=False)
+    rows = [row for row, _ in itertools.takewhile(lambda pair: identity(pair[0]) == pair[1], pairs)]
+    timings = list(results.read_rows(path / "timing.jsonl"))
+    like = lambda progress: job.shapes(len(job.plan.wave(progress.wave)), within_fit=progress.segment > 0)
+    found = (Progress(0, 1, 0), None)
+    for progress, state in checkpoints.restore(like, lambda text: say(f"warning: {text}")):
+        if len(rows) >= _rows_before(job, progress):
+            found = (progress, state)
+            break
+        say(f"warning: metrics.jsonl lacks rows that checkpoint {progress.name} follows; trying before")
+    progress, state = found
+    results.write_rows(path / "metrics.jsonl", rows[: _rows_before(job, progress)])
+    results.write_rows(path / "timing.jsonl", timings[: progress.wave * job.generations + progress.generation - 1])
+    if progress.generation > job.generations:
+        progress, state = Progress(progress.wave + 1, 1, 0), None
+    if progress.wave == job.plan.waves:
+        say("this job is finished already")
+    elif rows or state is not None:
+        say(f"resuming at wave {progress.wave + 1}, generation {progress.generation}")
+    return progress, state
+
+
+def check_features(path: pathlib.Path, label: str) -> None:
+    """Refuses to add rows to others that another feature network has measured.
+
+    Raises:
+      UserError: one line.
+    """
+    try:
+        before = json.loads((path / "reference.json").read_text())["features"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if before != label and any(True for _ in results.read_rows(path / "metrics.jsonl")):
+        raise UserError(
+            f"{path} was measured with features {before}, and here they are {label}: another machine, or other "
+            "versions, trained them; resume it where it began, or choose another --workdir"
+        )
+
+
+def _order(job: grid.Job) -> Iterator[tuple[str, float, int, int]]:
+    """(loop, λ, seed, generation) of each row of metrics.jsonl."""
+    for wave, generation in itertools.product(range(job.plan.waves), range(1, job.generations + 1)):
+        for run in (job.runs[i] for i in job.plan.wave(wave)):
+            yield run.loop.name, run.bias, run.seed, generation
+
+
+def _rows_before(job: grid.Job, progress: Progress) -> int:
+    plan = job.plan
+    earlier = min(progress.wave * plan.wave_size, plan.runs) * job.generations
+    return earlier + len(plan.wave(progress.wave)) * (progress.generation - 1)

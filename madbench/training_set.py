@@ -1,0 +1,84 @@
+"""A generation's training set as a model family reads it: batches, or everything, through `loops`' addresses."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from madbench.samples import Samples
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainingSet:
+    """D^t, read through its addresses: nothing is copied until a batch is drawn.
+
+    Attributes:
+      address: int32 `[capacity]`, as `loops.compose` makes them.
+      size: int32 scalar; entries from `size` on are padding.
+      source: where real samples come from; has `at(order, positions) -> Samples`.
+      order: the run's order of real samples, as `source.order` made it.
+      memory: synthetic samples, `x [slots, rows, *shape]`, `y [slots, rows]`.
+      key: of the batches. It is the set's own, so that what a step reads is known without the model: a set beyond
+        memory can be read ahead.
+    """
+
+    address: jax.Array
+    size: jax.Array
+    source: Any
+    order: Any
+    memory: Samples
+    key: jax.Array
+
+    def rows(self, index: jax.Array) -> Samples:
+        """The samples at `index` (int32 `[n]`, below `size`)."""
+        return self._read(self.address[index])
+
+    def batch(self, step: jax.Array, n: int) -> Samples:
+        """The `n` samples of optimizer step `step`, drawn uniformly with replacement."""
+        return self.rows(jax.random.randint(jax.random.fold_in(self.key, step), (n,), 0, self.size))
+
+    def everything(self) -> tuple[Samples, jax.Array]:
+        """All samples `[capacity, ...]` and their weights: 1.0 for members, 0.0 for padding."""
+        member = jnp.arange(self.address.shape[0]) < self.size
+        return self._read(self.address), member.astype(jnp.float32)
+
+    def gathered(self) -> "GatheredSet":
+        """A copy with all samples side by side: dearer in memory, and cheaper for each batch."""
+        samples, _ = self.everything()
+        return GatheredSet(samples, self.size, self.key)
+
+    def counts(self) -> tuple[jax.Array, jax.Array]:
+        """How many members are real and how many synthetic, counted from the addresses."""
+        member = jnp.arange(self.address.shape[0]) < self.size
+        return jnp.sum(member & (self.address >= 0)), jnp.sum(member & (self.address < 0))
+
+    def _read(self, address: jax.Array) -> Samples:
+        real = self.source.at(self.order, jnp.maximum(address, 0))
+        row = jnp.maximum(-1 - address, 0)
+
+        def pick(real_leaf, memory_leaf):
+            synthetic = memory_leaf.reshape(-1, *memory_leaf.shape[2:])[row]
+            is_real = (address >= 0).reshape(-1, *(1,) * (synthetic.ndim - 1))
+            return jnp.where(is_real, real_leaf, synthetic)
+
+        return jax.tree.map(pick, real, self.memory)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class GatheredSet:
+    """A `TrainingSet` whose samples `[capacity, ...]` have been copied together; read in the same way."""
+
+    samples: Samples
+    size: jax.Array
+    key: jax.Array
+
+    def rows(self, index: jax.Array) -> Samples:
+        return jax.tree.map(lambda leaf: leaf[index], self.samples)
+
+    batch = TrainingSet.batch
+
+    def everything(self) -> tuple[Samples, jax.Array]:
+        return self.samples, (jnp.arange(self.samples.y.shape[0]) < self.size).astype(jnp.float32)
