@@ -54,7 +54,9 @@ def run(config: Any, workdir: str, *, cache: str = DEFAULT_CACHE, show: display.
             experiment.run()
         workdir_report.write(results.load(path))
         show.say(f"wrote the tables (table.md, …) and pictures (curves.png, …) into {path}")
-        _say_speed(experiment.flops, time.monotonic() - begin, show)
+        show.say(f"{display.duration(time.monotonic() - begin)} in all")
+        if job.family.steps:
+            _say_speed(experiment.flops, time.monotonic() - begin, show)
     finally:
         show.close()
         lock.release()
@@ -291,7 +293,6 @@ class _Experiment:
 
 def _say_speed(flops: int, seconds: float, show: display.Display) -> None:
     """Matrix-product FLOPs of this start over its wall time, beside a large matrix product in the same process."""
-    show.say(f"{display.duration(seconds)} in all")
     if flops and seconds > 10:  # below, the measurement would cost more than the job
         rate = fleet.matmul_rate()
         show.say(
