@@ -6,9 +6,11 @@
 fresh: d = 100, n_r = 100, n_s = 900, n_initial in {100, 1000}, λ in {1, 0.8}, beside the fully synthetic loop.
 memory: n_r = 1000, n_s = 10000 from the K previous models. The paper does not give d; here d = 10, and K up to 20.
 
-Expected time of fresh: a few minutes on two CPU cores.
+Expected time: 1m 30s for fresh, 1m for memory, on two CPU cores.
 Expected result of fresh, generation 30: at λ = 1 both fresh loops meet at FD 16.8, whatever n_initial, and the fully
 synthetic one is at 61; at λ = 0.8 both meet at 28.3, and recall is 0. The floor of FD is 5.3.
+Expected result of memory: FD falls from .124 in generation 1 to .10, .089 and .096 at K = 1, 5 and 20, about the floor
+of .077; all three are stable.
 """
 
 from madbench.config import base

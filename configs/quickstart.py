@@ -3,8 +3,8 @@
     madbench run --config=configs/quickstart.py --workdir=runs/quickstart
 
 Expected time: 2m 30s on two CPU cores, compilation included.
-Expected result, fully synthetic, generation 1 -> 5: at λ = 1 FD 3.5 -> 24, precision .96 -> .93, recall .92 -> .56;
-at λ = 0.5 FD 2.5 -> 9.0, recall .86 -> .43. Half real data (augmentation) holds FD at 8.3 and 3.4. The floor of FD
+Expected result, fully synthetic, generation 1 -> 5: at λ = 1 FD 3.3 -> 17, precision .97 -> .96, recall .93 -> .54;
+at λ = 0.5 FD 2.5 -> 7.9, recall .85 -> .41. Half real data (augmentation) holds FD at 6.6 and 3.8. The floor of FD
 is 1.9.
 """
 
