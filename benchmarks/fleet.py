@@ -24,7 +24,6 @@ from absl import app, flags, logging
 
 from madbench import fleet, grid
 from madbench.generation import Shared
-from madbench.models import Group
 
 HERE = pathlib.Path(__file__).resolve().parent
 FLAGS = flags.FLAGS
@@ -116,7 +115,7 @@ def fleet_row(job: grid.Job) -> Row:
 
 def single_row(job: grid.Job, runs: int = 4) -> Row:
     """The same fit of one run under `jit`, for one run after the other, over and over."""
-    generation = dataclasses.replace(job.generation, family=dataclasses.replace(job.family, group=Group()))
+    generation = dataclasses.replace(job.generation, family=torch_peer.alone(job.family))
     t = np.int32(1)
     shared, host_cells, host_kept = jax.device_put(
         (Shared(job.source, (), ()), job.cells(job.runs[:runs]), job.blank(runs)), jax.local_devices()[0]

@@ -68,10 +68,13 @@ class Peer:
 def spec_of(job: grid.Job, peer: Peer, folder: pathlib.Path, *, verify: bool) -> dict[str, Any]:
     """What `torch_loop.py` needs to know of a job."""
     family = job.family
-    names = "batch_size learning_rate warmup label_dropout ema_exponent sigma_data p_mean p_std num_classes bounds"
+    given = family.given
+    names = "batch_size learning_rate warmup label_dropout ema_exponent sigma_data p_mean p_std"
     return {
         **{name: getattr(family, name) for name in names.split()},
-        "dimension": int(np.prod(family.shape)),
+        "num_classes": given.num_classes,
+        "bounds": given.bounds,
+        "dimension": int(np.prod(given.shape)),
         "width": family.net.width,
         "depth": family.net.depth,
         "total_steps": family.steps,
@@ -115,8 +118,9 @@ def verify(job: grid.Job, peer: Peer) -> bool:
     if why_not:
         print(why_not)
         return False
-    family = dataclasses.replace(job.family, group=Group(), steps=VERIFY_STEPS)
-    n, shape = family.batch_size, family.shape
+    family = dataclasses.replace(alone(job.family), steps=VERIFY_STEPS)
+    given = family.given
+    n, shape = family.batch_size, given.shape
     state = family.init(jax.random.key(1))
     leaves, tree = jax.tree.flatten(state.params)
     keys = jax.random.split(jax.random.key(2), len(leaves))
@@ -125,7 +129,7 @@ def verify(job: grid.Job, peer: Peer) -> bool:
     state = state._replace(params=params, ema=params)
     x_key, noise_key, label_key, fit_key = jax.random.split(jax.random.key(3), 4)
     x, noise = jax.random.normal(x_key, (n, *shape)), jax.random.normal(noise_key, (n,))
-    label = jax.random.randint(label_key, (n,), 0, family.num_classes + 1)
+    label = jax.random.randint(label_key, (n,), 0, given.num_classes + 1)
     real = real_samples(job)
     samples = Samples(real.x.reshape(-1, *shape), real.y)
     training_set = GatheredSet(jax.tree.map(jnp.asarray, samples), jnp.int32(len(real.y)), jax.random.key(4))
@@ -165,15 +169,20 @@ def verify(job: grid.Job, peer: Peer) -> bool:
     return all(error <= limit for _, error, limit in checks)
 
 
+def alone(family: Any) -> Any:
+    """The family of a run that has a device to itself."""
+    return dataclasses.replace(family, given=dataclasses.replace(family.given, group=Group()))
+
+
 def draw(family: Any, fit_key: jax.Array, step: int, training_set: GatheredSet) -> dict[str, np.ndarray]:
     """The random numbers of one step, as `Diffusion` draws them."""
     label_key, sigma_key, noise_key = jax.random.split(jax.random.fold_in(fit_key, step), 3)
-    n = family.batch_size
+    n, given = family.batch_size, family.given
     batch = training_set.batch(step, n)
-    hidden = jax.random.bernoulli(label_key, family.label_dropout if family.num_classes else 0.0, (n,))
+    hidden = jax.random.bernoulli(label_key, family.label_dropout if given.num_classes else 0.0, (n,))
     found = {
         "x": batch.x.reshape(n, -1),
-        "label": jnp.where(hidden, family.num_classes, batch.y),
+        "label": jnp.where(hidden, given.num_classes, batch.y),
         "sigma": jnp.exp(family.p_mean + family.p_std * jax.random.normal(sigma_key, (n,))),
         "noise": jax.random.normal(noise_key, batch.x.shape).reshape(n, -1),
     }

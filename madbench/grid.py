@@ -1,8 +1,7 @@
 """From a resolved config to a job: the grid of runs, the model, the plan. Checks everything and writes nothing."""
 
 import dataclasses
-import math
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -126,17 +125,8 @@ def prepare(config: Any, *, wave_size: int = 0) -> Job:
     ]
     shapes = loops.dims(parsed, plain["generations"])
 
-    def build(group):
-        facts = {"shape": source.shape, "num_classes": source.num_classes, "bounds": source.bounds}
-        make = partial(models.build, **facts, group=group)
-        settings = plain["model"]
-        family = make(**settings)  # checks the settings from which the steps follow
-        if settings.get("epochs"):
-            steps = math.ceil(settings["epochs"] * shapes.capacity / settings["batch_size"])
-            family = make(**settings | {"steps": steps})
-        return family
-
-    family = build(None)
+    given = models.Given(source.shape, source.num_classes, source.bounds, shapes.capacity)
+    family = models.build(given=given, **plain["model"])
     _check_family(family, plain, parsed, runs)
     generation = Generation(
         family=family,
@@ -160,7 +150,8 @@ def prepare(config: Any, *, wave_size: int = 0) -> Job:
         wave_size=wave_size,
     )
     if plan.group_size > 1:
-        family = build(models.Group(fleet.AXIS, plan.members))
+        given = dataclasses.replace(given, group=models.Group(fleet.AXIS, plan.members))
+        family = models.build(given=given, **plain["model"])
         generation = dataclasses.replace(generation, family=family)
     return Job(plain, source, runs, family, generation, plan, costs, notes)
 
@@ -224,9 +215,9 @@ def _check_family(family, plain, parsed, runs) -> None:
                     f"config.model.batch_size={family.batch_size}"
                 )
     biased = [run for run in runs if run.bias != 1]
-    if biased and not family.has_bias:
+    if biased and family.bias_refusal:
         raise UserError(
-            f"λ={biased[0].bias:g} has no meaning for this {plain['model']['family']}: guidance needs class labels; "
+            f"λ={biased[0].bias:g} has no meaning for this {plain['model']['family']}: {family.bias_refusal}; "
             "set config.biases=(1.0,)"
         )
 

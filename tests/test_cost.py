@@ -7,6 +7,7 @@ import pytest
 from madbench import models
 from madbench.cost import Cost, estimate, format_bytes, tree_bytes
 from madbench.data.source import FiniteSource
+from madbench.models import Given
 from madbench.samples import Samples
 from madbench.training_set import TrainingSet
 
@@ -111,7 +112,7 @@ def test_a_diffusion_fit_by_hand(shape, num_classes):
     """The layers of the residual MLP three times, less the gradients of inputs that are data."""
     width, depth, batch, steps = 24, 2, 16, 20
     family = models.build(
-        "diffusion", shape=shape, num_classes=num_classes, width=width, depth=depth, batch_size=batch, steps=steps
+        "diffusion", Given(shape, num_classes), width=width, depth=depth, batch_size=batch, steps=steps
     )
     d = 64 if len(shape) == 3 else 3
     embedding = (2 * 16 + num_classes + 1, 64)  # sines and cosines of 16 frequencies, and a label

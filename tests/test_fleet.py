@@ -216,7 +216,8 @@ def lay(job: grid.Job, devices: int, **settings) -> grid.Job:
     plan = make_plan(len(job.runs), devices, batch_size=job.family.batch_size, **settings)
     family = job.family
     if family.batch_size:
-        family = dataclasses.replace(family, group=models.Group(AXIS if plan.members else None, plan.members))
+        given = dataclasses.replace(family.given, group=models.Group(AXIS if plan.members else None, plan.members))
+        family = dataclasses.replace(family, given=given)
     generation = dataclasses.replace(job.generation, family=family)
     return dataclasses.replace(job, plan=plan, family=family, generation=generation)
 

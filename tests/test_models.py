@@ -21,7 +21,7 @@ import pytest
 from madbench import models
 from madbench.data.source import FiniteSource
 from madbench.models.diffusion import Diffusion, DiffusionState
-from madbench.models.family import Group
+from madbench.models.family import Given, Group
 from madbench.models.gaussian import GaussianParams, GaussianState
 from madbench.networks import DiffusionTransformer, ResidualMLP
 from madbench.samples import Samples
@@ -70,7 +70,7 @@ class Case:
 
     def build(self, short=True, **more):
         settings = self.settings | (self.short if short else {}) | more
-        return models.build(self.family, shape=(2,), num_classes=self.num_classes, **settings)
+        return models.build(self.family, Given((2,), self.num_classes), **settings)
 
 
 CASES = {
@@ -139,7 +139,7 @@ def test_attributes_are_those_of_the_protocol(case):
     for name, least in (("segments", 1), ("steps", 0), ("batch_size", 0), ("min_samples", 1)):
         assert type(getattr(family, name)) is int, name
         assert getattr(family, name) >= least, name
-    assert family.has_bias is True
+    assert family.bias_refusal == ""
     hash(family)  # a static argument of compiled programs
 
 
@@ -275,13 +275,13 @@ def test_init_depends_on_its_key_alone_and_carries_params(case):
 )
 def test_settings_that_do_not_fit_are_refused_in_one_line(family, settings):
     with pytest.raises(ValueError, match=r"config\.model") as caught:
-        models.build(family, shape=(2,), num_classes=0, **settings)
+        models.build(family, Given((2,), 0), **settings)
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_family_is_refused_in_one_line():
     with pytest.raises(ValueError, match="unknown model family 'gan2'") as caught:
-        models.build("gan2", shape=(2,), num_classes=0)
+        models.build("gan2", Given((2,), 0))
     assert "\n" not in str(caught.value)
 
 
@@ -293,7 +293,7 @@ def test_an_unknown_family_is_refused_in_one_line():
 def test_gaussian_moments_are_numpys(ddof, shape):
     """Over the first 25 of 40 rows: the rest is padding."""
     x = np.random.default_rng(0).normal(2.0, 3.0, size=(40, *shape)).astype(np.float32)
-    family = models.build("gaussian", shape=shape, num_classes=0, ddof=ddof)
+    family = models.build("gaussian", Given(shape, 0), ddof=ddof)
     state, curve = family.fit(None, training_set(x, size=25), family.init(None))
     members = np.float64(x[:25]).reshape(25, -1)
     np.testing.assert_allclose(state.params.mean, members.mean(0), rtol=1e-5, atol=1e-5)
@@ -305,7 +305,7 @@ def test_gaussian_moments_are_numpys(ddof, shape):
 
 def test_the_smallest_gaussian_sets_have_finite_moments():
     for ddof in (0, 1):
-        family = models.build("gaussian", shape=(2,), num_classes=0, ddof=ddof)
+        family = models.build("gaussian", Given((2,), 0), ddof=ddof)
         data = training_set(np.eye(4, 2), size=family.min_samples)
         state, _ = family.fit(None, data, family.init(None))
         assert all(np.isfinite(leaf).all() for leaf in state.params)
@@ -321,7 +321,7 @@ def gaussian_state(covariance, mean=0.0):
 def test_gaussian_samples_have_the_mean_and_the_scaled_covariance(bias, d):
     root = np.random.default_rng(1).normal(size=(d, d))
     covariance = root @ root.T + 0.1 * np.eye(d)
-    family = models.build("gaussian", shape=(d,), num_classes=0)
+    family = models.build("gaussian", Given((d,), 0))
     n = 20000
     x = np.float64(draw(family, gaussian_state(covariance, 3.0), n, bias).x)
     deviation = np.sqrt(bias * np.diag(covariance))
@@ -345,7 +345,7 @@ def singular(d=6, rank=2):
 )
 def test_samples_of_a_singular_covariance_lie_in_its_subspace(share):
     covariance, outside = singular()
-    family = models.build("gaussian", shape=(6,), num_classes=0)
+    family = models.build("gaussian", Given((6,), 0))
     x = np.float64(draw(family, gaussian_state(covariance), 2000).x)
     assert (x @ outside).std() < share * x.std()
     assert np.linalg.matrix_rank(x, tol=0.01 * np.linalg.norm(x)) == 2
@@ -353,21 +353,21 @@ def test_samples_of_a_singular_covariance_lie_in_its_subspace(share):
 
 def test_a_covariance_of_zero_gives_the_mean():
     for d in (1, 3):
-        family = models.build("gaussian", shape=(d,), num_classes=0)
+        family = models.build("gaussian", Given((d,), 0))
         np.testing.assert_array_equal(draw(family, gaussian_state(np.zeros((d, d)), 2.0), 5).x, np.full((5, d), 2.0))
 
 
 def test_a_rounding_error_in_the_covariance_does_not_change_the_samples():
     """Σ = I, as in the paper's experiment: samples must not depend on the last bits, which change with the machine."""
     noise = np.random.default_rng(1).normal(size=(6, 6)) * 1e-7
-    family = models.build("gaussian", shape=(6,), num_classes=0)
+    family = models.build("gaussian", Given((6,), 0))
     a, b = (draw(family, gaussian_state(np.eye(6) + e), 50).x for e in (0, noise + noise.T))
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
 
 
 def test_a_bad_ddof_is_refused():
     with pytest.raises(ValueError, match=r"config\.model\.ddof must be 0 or 1, not 2"):
-        models.build("gaussian", shape=(2,), num_classes=0, ddof=2)
+        models.build("gaussian", Given((2,), 0), ddof=2)
 
 
 # -------------------------------------------------------------------------------------------------------- diffusion
@@ -396,7 +396,7 @@ class Stub(nn.Module):
 
 def diffusion(net="zero", num_classes=0, shape=(2,), bounds=None, group=None, **settings):
     net = Stub(net) if isinstance(net, str) else net
-    return Diffusion(net=net, shape=shape, num_classes=num_classes, bounds=bounds, group=group or Group(), **settings)
+    return Diffusion(given=Given(shape, num_classes, bounds, group=group or Group()), net=net, **settings)
 
 
 CONFIGS = pathlib.Path(models.__file__).resolve().parents[2] / "configs"
@@ -472,8 +472,8 @@ def test_an_unconditional_model_has_no_guidance():
     x = jnp.asarray([[0.3, -0.2]])
     full, half = (model._guided(GAIN, x, 0.8, jnp.zeros(1, jnp.int32), bias) for bias in (1.0, 0.5))
     np.testing.assert_array_equal(full, half)
-    assert not model.has_bias
-    assert diffusion(num_classes=2).has_bias
+    assert "labels" in model.bias_refusal
+    assert diffusion(num_classes=2).bias_refusal == ""
 
 
 def heun(model, deviation, mean=0.0):
@@ -606,9 +606,9 @@ def test_the_learning_rate_rises_linearly_and_falls_as_half_a_cosine():
     model = diffusion(learning_rate=3e-3, warmup=0.2)
     progress = np.linspace(0, 1, 21)
     expected = 3e-3 * np.minimum(progress / 0.2, 1) * (1 + np.cos(np.pi * progress)) / 2
-    np.testing.assert_allclose([model._rate(jnp.float32(p)) for p in progress], expected, rtol=1e-5, atol=1e-9)
-    assert float(model._rate(jnp.float32(1.5))) == pytest.approx(0, abs=1e-9)
-    assert float(diffusion(learning_rate=3e-3, warmup=0.0)._rate(jnp.float32(0))) == pytest.approx(3e-3)
+    np.testing.assert_allclose([model.rate(jnp.float32(p)) for p in progress], expected, rtol=1e-5, atol=1e-9)
+    assert float(model.rate(jnp.float32(1.5))) == pytest.approx(0, abs=1e-9)
+    assert float(diffusion(learning_rate=3e-3, warmup=0.0).rate(jnp.float32(0))) == pytest.approx(3e-3)
 
 
 def test_steps_are_adams_at_the_scheduled_rate():
@@ -750,8 +750,10 @@ BAD_SETTINGS = [
 
 @pytest.mark.parametrize(("settings", "message"), BAD_SETTINGS, ids=[str(i) for i in range(len(BAD_SETTINGS))])
 def test_bad_diffusion_settings_are_refused_in_one_line(settings, message):
+    settings = dict(settings)
+    given = Given((8, 8, 1), 10, group=settings.pop("group", Group()))
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
-        models.build("diffusion", shape=(8, 8, 1), num_classes=10, **settings)
+        models.build("diffusion", given, **settings)
     assert "\n" not in str(caught.value)
 
 
@@ -769,12 +771,12 @@ def test_bad_diffusion_settings_are_refused_in_one_line(settings, message):
 )
 def test_these_bad_diffusion_settings_are_refused_too(settings):
     with pytest.raises(ValueError, match=r"config\.model"):
-        models.build("diffusion", shape=(8, 8, 1), num_classes=10, **settings)
+        models.build("diffusion", Given((8, 8, 1), 10), **settings)
 
 
 def test_a_transformer_refuses_vectors():
     with pytest.raises(ValueError, match="needs images, not samples of shape"):
-        models.build("diffusion", shape=(100,), num_classes=0, network="transformer")
+        models.build("diffusion", Given((100,), 0), network="transformer")
 
 
 # --------------------------------------------------------------------------------------------------------- networks

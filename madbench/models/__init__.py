@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from madbench.models.family import Family, Group, State
+from madbench.models.family import Family, Given, Group, State
 from madbench.registry import Registry
 
-# config.model.family -> module with `build(shape, num_classes, bounds, group, **settings) -> Family`.
+# config.model.family -> module with `build(given, **settings) -> Family`.
 FAMILIES = Registry(
     "model family",
     "config.model.family",
@@ -17,31 +17,19 @@ FAMILIES = Registry(
 )
 
 
-def build(
-    family: str,
-    *,
-    shape: tuple[int, ...],
-    num_classes: int,
-    bounds: tuple[float, float] | None = None,
-    group: Group | None = None,
-    **settings: Any,
-) -> Family:
+def build(family: str, given: Given, **settings: Any) -> Family:
     """Makes a family by the name that configs use.
 
     Args:
-      family: `gaussian` or `diffusion`.
-      shape: of one sample.
-      num_classes: 0 for an unconditional model.
-      bounds: least and greatest value that the data can have; None where there are none.
-      group: the devices that share one run; None where a run has a device to itself.
+      family: a name in `FAMILIES`.
+      given: what the data and the plan say.
       **settings: the rest of `config.model`.
 
     Raises:
       UserError: unknown family, or settings that do not fit it; one line.
     """
     FAMILIES.check(family, settings)
-    make = FAMILIES.find(family)
-    return make(shape=shape, num_classes=num_classes, bounds=bounds, group=group or Group(), **settings)
+    return FAMILIES.find(family)(given, **settings)
 
 
-__all__ = ["FAMILIES", "Family", "Group", "State", "build"]
+__all__ = ["FAMILIES", "Family", "Given", "Group", "State", "build"]

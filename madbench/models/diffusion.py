@@ -8,7 +8,6 @@ Sources:
 """
 
 import dataclasses
-import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -17,7 +16,8 @@ import jax.numpy as jnp
 import optax
 
 from madbench.errors import UserError
-from madbench.models.family import Group, check_whole
+from madbench.models.family import Given, check_number, check_whole
+from madbench.models.minibatch import Minibatch, descend
 from madbench.networks import DiffusionTransformer, ResidualMLP
 from madbench.samples import Samples
 
@@ -38,24 +38,13 @@ class DiffusionState(NamedTuple):
     step: jax.Array
 
 
-@dataclasses.dataclass(frozen=True)
-class Diffusion:
-    """A denoiser D(x; σ, label) and its training and sampling.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Diffusion(Minibatch):
+    """A denoiser D(x; σ, label) and its training and sampling. Within the bounds of the data, where there are any.
 
     Attributes:
       net: linen module `(x, noise, label) -> like x`.
-      shape: of one sample.
-      num_classes: 0 for an unconditional model.
-      bounds: of the data, which D then keeps; None where there are none.
-      group: devices that share a run.
-      steps: optimizer steps of one fit; with `epochs`, of the largest training set's fit.
-      epochs: 0 for the same steps whatever the training set's size (PROTOCOL, section 2); otherwise each fit makes
-        `epochs` passes over its own set.
-      batch_size: samples per step.
-      learning_rate: Adam's, after warm-up and before the decay to 0.
-      warmup: share of the steps in which the learning rate rises linearly.
       label_dropout: share of the labels hidden in training, so that the model also learns the unconditional density.
-      ema_exponent: γ of EDM2's power-function average; 16.97 is a relative width of 0.05.
       sigma_data: standard deviation of the data.
       p_mean, p_std: ln σ ~ N(p_mean, p_std²) in training (EDM, table 1).
       sigma_min, sigma_max, rho, sampler_steps: noise levels of the sampler (EDM, equation 5).
@@ -63,17 +52,7 @@ class Diffusion:
     """
 
     net: nn.Module
-    shape: tuple[int, ...]
-    num_classes: int
-    bounds: tuple[float, float] | None
-    group: Group
-    steps: int = 1000
-    epochs: float = 0.0
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    warmup: float = 0.05
     label_dropout: float = 0.1
-    ema_exponent: float = 16.97
     sigma_data: float = 0.5
     p_mean: float = -1.2
     p_std: float = 1.2
@@ -83,57 +62,29 @@ class Diffusion:
     sampler_steps: int = 32
     sample_batch: int = 4096
 
-    min_samples = 1
-
     def __post_init__(self):
-        check_whole(1, steps=self.steps, batch_size=self.batch_size, sample_batch=self.sample_batch)
+        super().__post_init__()
+        check_whole(1, sample_batch=self.sample_batch)
         check_whole(2, sampler_steps=self.sampler_steps)
-        for name in ("learning_rate", "sigma_data", "p_std", "sigma_min", "rho"):
-            if not 0 < _number(name, getattr(self, name)) < math.inf:
-                raise UserError(f"config.model.{name} must be positive, not {getattr(self, name)!r}")
-        for name in ("label_dropout", "warmup"):
-            if not 0 <= _number(name, getattr(self, name)) < 1:
-                raise UserError(f"config.model.{name} must lie in [0, 1), not {getattr(self, name)!r}")
-        if not self.sigma_min < _number("sigma_max", self.sigma_max) < math.inf:
-            raise UserError(f"config.model.sigma_max must exceed sigma_min={self.sigma_min}, not {self.sigma_max!r}")
-        for name in ("epochs", "ema_exponent"):
-            if not 0 <= _number(name, getattr(self, name)) < math.inf:
-                raise UserError(f"config.model.{name} must be at least 0, not {getattr(self, name)!r}")
-        if not math.isfinite(_number("p_mean", self.p_mean)):
-            raise UserError(f"config.model.p_mean must be finite, not {self.p_mean!r}")
-        if self.batch_size % self.group.size:
-            raise UserError(
-                f"config.model.batch_size={self.batch_size} must be a multiple of a run's {self.group.size} devices"
-            )
+        for name in ("sigma_data", "p_std", "sigma_min", "rho"):
+            check_number(getattr(self, name), name, above=0)
+        check_number(self.label_dropout, "label_dropout", least=0, below=1)
+        check_number(self.sigma_max, "sigma_max", above=self.sigma_min)
+        check_number(self.p_mean, "p_mean")
 
     @property
-    def has_bias(self) -> bool:
-        return self.num_classes > 0
-
-    @property
-    def segments(self) -> int:
-        return next(s for s in range(10, 0, -1) if self.steps % s == 0)
+    def bias_refusal(self) -> str:
+        return "" if self.given.num_classes else "guidance needs class labels"
 
     def init(self, key: jax.Array) -> DiffusionState:
-        x = jnp.zeros((1, *self.shape))
+        x = jnp.zeros((1, *self.given.shape))
         params = self.net.init(key, x, jnp.zeros((1,)), jnp.zeros((1,), jnp.int32))["params"]
         return DiffusionState(params, params, self._optimizer.init(params), jnp.int32(0))
 
-    def fit(self, key: jax.Array, training_set, state: DiffusionState) -> tuple[DiffusionState, jax.Array]:
-        """`steps / segments` optimizer steps."""
-        total = jnp.ceil(self.epochs * training_set.size / self.batch_size) if self.epochs else self.steps
-
-        def step(state, _):
-            return self._step(jax.random.fold_in(key, state.step), training_set, total, state)
-
-        state, losses = jax.lax.scan(step, state, length=self.steps // self.segments)
-        points = next(p for p in range(10, 0, -1) if losses.shape[0] % p == 0)
-        return state, losses.reshape(points, -1).mean(axis=1)
-
     def sample(self, key: jax.Array, state: DiffusionState, n: int, bias: jax.Array) -> Samples:
         """Heun's second-order sampler (EDM, algorithm 1, without its stochasticity), guided by w = 1/λ - 1."""
-        label = jnp.arange(n, dtype=jnp.int32) % max(self.num_classes, 1)
-        noise = jax.random.normal(key, (n, *self.shape))
+        label = jnp.arange(n, dtype=jnp.int32) % max(self.given.num_classes, 1)
+        noise = jax.random.normal(key, (n, *self.given.shape))
 
         def solve(rows):  # ([m, *shape], [m]) -> [m, *shape]
             return self._heun(lambda x, sigma: self._guided(state.ema, x, sigma, rows[1], bias), rows[0])
@@ -144,34 +95,27 @@ class Diffusion:
             one = lambda row: solve(jax.tree.map(lambda a: a[None], row))[0]
             return jax.lax.map(one, rows, batch_size=self.sample_batch)
 
-        return Samples(self.group.map_rows(in_chunks, (noise, label)), label)
+        return Samples(self.given.group.map_rows(in_chunks, (noise, label)), label)
 
-    def _step(self, key, training_set, total, state):
-        """One optimizer step; the loss is EDM's equation 8 with the weights of table 1."""
+    def step(self, key, batch, state, rate):
+        """The loss is EDM's equation 8 with the weights of table 1."""
         label_key, sigma_key, noise_key = jax.random.split(key, 3)
-        batch = training_set.batch(state.step, self.batch_size)
-        dropped = jax.random.bernoulli(label_key, self.label_dropout if self.num_classes else 0.0, (self.batch_size,))
-        label = jnp.where(dropped, self.num_classes, batch.y)
-        sigma = jnp.exp(self.p_mean + self.p_std * jax.random.normal(sigma_key, (self.batch_size,)))
+        classes, n = self.given.num_classes, self.batch_size
+        dropped = jax.random.bernoulli(label_key, self.label_dropout if classes else 0.0, (n,))
+        label = jnp.where(dropped, classes, batch.y)
+        sigma = jnp.exp(self.p_mean + self.p_std * jax.random.normal(sigma_key, (n,)))
         noise = jax.random.normal(noise_key, batch.x.shape)
-        x, label, sigma, noise = self.group.part((batch.x, label, sigma, noise))
+        x, label, sigma, noise = self.given.group.part((batch.x, label, sigma, noise))
 
         def loss(params):
             weight = (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
             error = self._denoise(params, x + _expand(sigma, x) * noise, sigma, label) - x
             return jnp.mean(weight * jnp.mean(jnp.square(error).reshape(x.shape[0], -1), axis=1))
 
-        value, gradient = self.group.mean(jax.value_and_grad(loss)(state.params))
+        value, gradient = self.given.group.mean(jax.value_and_grad(loss)(state.params))
         update, optimizer = self._optimizer.update(gradient, state.optimizer)
-        rate = -self._rate((state.step + 0.5) / total)  # at the middle of the step, so that one step alone learns
-        params = jax.tree.map(lambda p, u: p + rate * u, state.params, update)
-        # EDM2, equation 127: the average's weight of the newest parameters at step t (from 1).
-        keep = (1 - 1 / (state.step + 1)) ** (self.ema_exponent + 1)
-        ema = jax.tree.map(lambda e, p: keep * e + (1 - keep) * p, state.ema, params)
-        new = DiffusionState(params, ema, optimizer, state.step + 1)
-        if self.epochs:  # a smaller set's fit is over sooner; it waits for the others
-            new = jax.tree.map(lambda a, b: jnp.where(state.step < total, a, b), new, state)
-        return new, value
+        params = descend(state.params, update, rate)
+        return DiffusionState(params, self.average(state.ema, params, state.step), optimizer, state.step), value
 
     def _denoise(self, params, x, sigma, label):
         """D(x; σ) by preconditioning F (EDM, equation 7 and table 1), within the bounds of the data.
@@ -186,10 +130,10 @@ class Diffusion:
         c_in = jax.lax.rsqrt(variance)
         f = self.net.apply({"params": params}, _expand(c_in, x) * x, jnp.log(sigma) / 4, label)
         free = _expand(c_skip, x) * x + _expand(c_out, x) * f
-        return free + jax.lax.stop_gradient(self._bounded(free) - free) if self.bounds else free
+        return free + jax.lax.stop_gradient(self._bounded(free) - free) if self.given.bounds else free
 
     def _bounded(self, x):
-        return jnp.clip(x, *self.bounds) if self.bounds else x
+        return jnp.clip(x, *self.given.bounds) if self.given.bounds else x
 
     def _guided(self, params, x, sigma, label, bias):
         """D_u + (1+w)(D_c - D_u) with 1+w = 1/λ: Ho and Salimans, equation 6, for the denoiser.
@@ -198,9 +142,9 @@ class Diffusion:
         """
         n = x.shape[0]
         sigma = jnp.full((n,), sigma)
-        if not self.num_classes:
+        if not self.given.num_classes:
             return self._denoise(params, x, sigma, label)
-        no_label = jnp.full_like(label, self.num_classes)
+        no_label = jnp.full_like(label, self.given.num_classes)
         twice = lambda a, b: jnp.concatenate([a, b])
         both = self._denoise(params, twice(x, x), twice(sigma, sigma), twice(label, no_label))
         conditional, unconditional = jnp.split(both, 2)
@@ -244,28 +188,14 @@ class Diffusion:
     def _optimizer(self) -> optax.GradientTransformation:
         return optax.scale_by_adam(b1=0.9, b2=0.99)
 
-    def _rate(self, progress):
-        """Linear warm-up, then a half cosine to 0."""
-        rise = jnp.minimum(progress / self.warmup, 1.0) if self.warmup else 1.0
-        return self.learning_rate * rise * 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(progress, 1.0)))
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise UserError(f"config.model.{name} must be a number, not {value!r}")
-    return value
-
 
 def _expand(scale: jax.Array, x: jax.Array) -> jax.Array:
     return scale.reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def build(
+    given: Given,
     *,
-    shape: tuple[int, ...],
-    num_classes: int,
-    bounds: tuple[float, float] | None,
-    group: Group,
     network: str = "mlp",
     width: int = 256,
     depth: int = 2,
@@ -278,10 +208,7 @@ def build(
     """Settings of `config.model`.
 
     Args:
-      shape: of one sample.
-      num_classes: 0 for an unconditional model.
-      bounds: of the data; None where there are none.
-      group: devices that share a run.
+      given: what the data and the plan say.
       network: `mlp` or `transformer`.
       width, depth: of either network.
       heads, patch, dtype, remat: of the transformer.
@@ -290,6 +217,7 @@ def build(
     check_whole(1, width=width, depth=depth, heads=heads, patch=patch)
     if dtype not in ("float32", "bfloat16", "float16"):
         raise UserError(f"config.model.dtype must be float32, bfloat16 or float16, not {dtype!r}")
+    shape, num_classes = given.shape, given.num_classes
     if network == "transformer":
         if len(shape) != 3:
             raise UserError(f"config.model.network='transformer' needs images, not samples of shape {shape}")
@@ -303,4 +231,4 @@ def build(
         net = ResidualMLP(num_classes + 1, width, depth)
     else:
         raise UserError(f"unknown network {network!r}; config.model.network is mlp or transformer")
-    return Diffusion(net=net, shape=tuple(shape), num_classes=num_classes, bounds=bounds, group=group, **settings)
+    return Diffusion(given=given, net=net, **settings)

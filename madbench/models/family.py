@@ -5,6 +5,7 @@ devices among which the fleet divides the batch of a run where runs are fewer th
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -28,14 +29,14 @@ class Family(Protocol):
       steps: optimizer steps of one fit; 0 where the fit is exact.
       batch_size: samples per step; 0 where the fit takes the whole set.
       min_samples: smallest training set that can be fitted.
-      has_bias: whether a λ below 1 means anything to this model.
+      bias_refusal: why λ below 1 means nothing to this model; "" where it does.
     """
 
     segments: int
     steps: int
     batch_size: int
     min_samples: int
-    has_bias: bool
+    bias_refusal: str
 
     def init(self, key: jax.Array) -> State:
         """A new model."""
@@ -96,8 +97,41 @@ class Group:
         return jax.lax.all_gather(out, self.axis, axis_index_groups=groups, tiled=True)[:n]
 
 
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What a family is told of its data and of the plan.
+
+    Attributes:
+      shape: of one sample.
+      num_classes: 0 where there are no labels.
+      bounds: least and greatest value that the data can have; None where there are none.
+      capacity: samples of the largest training set; 0 where unknown.
+      group: the devices that share one run.
+    """
+
+    shape: tuple[int, ...]
+    num_classes: int = 0
+    bounds: tuple[float, float] | None = None
+    capacity: int = 0
+    group: Group = Group()
+
+
 def check_whole(least: int, **settings) -> None:
     """Raises UserError unless each of `settings` (of `config.model`) is a whole number of at least `least`."""
     for name, value in settings.items():
         if type(value) is not int or value < least:
             raise UserError(f"config.model.{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def check_number(
+    value: Any, name: str, *, least: float = -math.inf, above: float = -math.inf, below: float = math.inf
+) -> None:
+    """Raises UserError unless `config.model.NAME` is a finite number with least <= value, above < value < below."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise UserError(f"config.model.{name} must be a number, not {value!r}")
+    if math.isfinite(value) and least <= value and above < value < below:
+        return
+    limits = [f"at least {least:g}"] * (least > -math.inf) + [f"above {above:g}"] * (above > -math.inf)
+    limits += [f"below {below:g}"] * (below < math.inf)
+    limits += ["finite"] * (not math.isfinite(value))
+    raise UserError(f"config.model.{name} must be {' and '.join(limits)}, not {value!r}")

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from madbench.errors import UserError
-from madbench.models.family import Group
+from madbench.models.family import Given
 from madbench.samples import Samples
 
 
@@ -43,7 +43,7 @@ class Gaussian:
     segments = 1
     steps = 0
     batch_size = 0
-    has_bias = True
+    bias_refusal = ""
 
     @property
     def min_samples(self) -> int:
@@ -80,13 +80,11 @@ class Gaussian:
         return Samples(x.reshape(n, *self.shape), jnp.zeros((n,), jnp.int32))
 
 
-def build(
-    *, shape: tuple[int, ...], num_classes: int, bounds: tuple[float, float] | None, group: Group, ddof: int = 1
-) -> Gaussian:
+def build(given: Given, *, ddof: int = 1) -> Gaussian:
     """Settings of `config.model`: `ddof`.
 
     Labels and bounds are ignored; a shared run is computed on each device of its group.
     """
     if ddof not in (0, 1):
         raise UserError(f"config.model.ddof must be 0 or 1, not {ddof!r}")
-    return Gaussian(shape=shape, ddof=ddof)
+    return Gaussian(shape=given.shape, ddof=ddof)

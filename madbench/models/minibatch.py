@@ -1,0 +1,90 @@
+"""What families share that learn from minibatches: the loop over steps, the learning rate, the average of weights."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from madbench.errors import UserError
+from madbench.models.family import Given, State, check_number, check_whole
+from madbench.samples import Samples
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Minibatch:
+    """A family that is fitted by optimizer steps. Its state has a field `step`, and a subclass says what a step does.
+
+    Attributes:
+      given: what the data and the plan say.
+      steps: optimizer steps of one fit; where `epochs` is set, those of the largest training set's fit.
+      epochs: 0 for the same steps whatever the training set's size (PROTOCOL, section 2); otherwise each fit draws
+        `epochs` times the samples of its own set.
+      batch_size: samples per step, drawn uniformly with replacement.
+      learning_rate: after warm-up and before the decay to 0.
+      warmup: share of the steps in which the learning rate rises linearly.
+      ema_exponent: γ of EDM2's power-function average of the weights; 16.97 is a relative width of 0.05.
+    """
+
+    given: Given
+    steps: int = 1000
+    epochs: float = 0.0
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    warmup: float = 0.05
+    ema_exponent: float = 16.97
+
+    min_samples = 1
+
+    def __post_init__(self):
+        check_whole(1, steps=self.steps, batch_size=self.batch_size)
+        check_number(self.learning_rate, "learning_rate", above=0)
+        check_number(self.warmup, "warmup", least=0, below=1)
+        check_number(self.epochs, "epochs", least=0)
+        check_number(self.ema_exponent, "ema_exponent", least=0)
+        if self.batch_size % self.given.group.size:
+            devices = f"a run's {self.given.group.size} devices"
+            raise UserError(f"config.model.batch_size={self.batch_size} must be a multiple of {devices}")
+        if self.epochs and self.given.capacity:
+            object.__setattr__(self, "steps", math.ceil(self.epochs * self.given.capacity / self.batch_size))
+
+    def step(self, key: jax.Array, batch: Samples, state: State, rate: jax.Array) -> tuple[State, jax.Array]:
+        """One optimizer step on `batch` at learning rate `rate`: the new state, without its `step`, and the loss."""
+        raise NotImplementedError
+
+    @property
+    def segments(self) -> int:
+        return next(s for s in range(10, 0, -1) if self.steps % s == 0)
+
+    def fit(self, key: jax.Array, training_set: Any, state: State) -> tuple[State, jax.Array]:
+        """`steps / segments` optimizer steps."""
+        total = jnp.ceil(self.epochs * training_set.size / self.batch_size) if self.epochs else self.steps
+
+        def one(state, _):
+            batch = training_set.batch(state.step, self.batch_size)
+            rate = self.rate((state.step + 0.5) / total)  # at the middle of the step, so that one step alone learns
+            new, loss = self.step(jax.random.fold_in(key, state.step), batch, state, rate)
+            new = new._replace(step=state.step + 1)
+            if self.epochs:  # a smaller set's fit is over sooner; it waits for the others
+                new = jax.tree.map(lambda a, b: jnp.where(state.step < total, a, b), new, state)
+            return new, loss
+
+        state, losses = jax.lax.scan(one, state, length=self.steps // self.segments)
+        points = next(p for p in range(10, 0, -1) if losses.shape[0] % p == 0)
+        return state, losses.reshape(points, -1).mean(axis=1)
+
+    def rate(self, progress: jax.Array) -> jax.Array:
+        """The learning rate at a share of the fit: a linear warm-up, then a half cosine to 0."""
+        rise = jnp.minimum(progress / self.warmup, 1.0) if self.warmup else 1.0
+        return self.learning_rate * rise * 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(progress, 1.0)))
+
+    def average(self, ema: Any, params: Any, step: jax.Array) -> Any:
+        """The average of the weights after step `step` (from 0): EDM2 (arXiv 2312.02696), equation 127."""
+        keep = (1 - 1 / (step + 1)) ** (self.ema_exponent + 1)
+        return jax.tree.map(lambda e, p: keep * e + (1 - keep) * p, ema, params)
+
+
+def descend(params: Any, update: Any, rate: jax.Array) -> Any:
+    """`params - rate * update`."""
+    return jax.tree.map(lambda p, u: p - rate * u, params, update)
