@@ -328,7 +328,10 @@ PREPARE_REFUSED = {
         "config.model.batch_size must be a whole number of at least 1, not 0",
     ),
     "endless epochs": (small(model__epochs=float("inf")), "config.model.epochs must be at least 0 and finite, not inf"),
-    "undefined epochs": (small(model__epochs=float("nan")), "config.model.epochs must be at least 0 and finite, not nan"),
+    "undefined epochs": (
+        small(model__epochs=float("nan")),
+        "config.model.epochs must be at least 0 and finite, not nan",
+    ),
     "negative epochs": (small(model__epochs=-1.0), "config.model.epochs must be at least 0, not -1.0"),
     "epochs as text": (small(model__epochs="two"), "config.model.epochs must be a number, not 'two'"),
     "a bad ddof": (small("gaussian", "gaussian", model__ddof=2), "config.model.ddof must be 0 or 1"),
