@@ -175,7 +175,8 @@ def _match(path: pathlib.Path, config: dict[str, Any]) -> None:
 def _difference(old: Any, new: Any, name: str = "config") -> str:
     """The first field in which two configs differ."""
     if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
+        first = ("task", "data", "model")  # what tells most
+        for key in sorted(old.keys() | new.keys(), key=lambda k: (k not in first, k)):
             if old.get(key) != new.get(key):
                 return _difference(old.get(key), new.get(key), f"{name}.{key}")
     return f"{name} is {old!r} there and {new!r} here"

@@ -4,6 +4,7 @@ import sys
 
 from absl import flags
 
+from madbench import __version__
 from madbench.errors import UserError
 
 USAGE = """madbench: how much synthetic data is safe? Self-consuming generative models, measured.
@@ -20,6 +21,9 @@ def main(argv: list[str] | None = None) -> int:
     from madbench import commands
 
     name = argv[1] if len(argv) > 1 else "help"
+    if name in ("version", "--version"):
+        print(f"madbench {__version__}")
+        return 0
     if name == "help" or {"--help", "-h"} & set(argv):
         print(USAGE)
         return 0

@@ -5,6 +5,7 @@ import os
 import re
 import runpy
 import sys
+import warnings
 
 from absl import flags, logging
 from ml_collections import config_dict, config_flags
@@ -27,6 +28,7 @@ def run(argv: list[str]) -> int:
         raise UserError("--workdir=DIR is missing")
 
     logging.set_verbosity(logging.ERROR)  # Orbax reports every save
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     if values.dry_run:
         from madbench import dry_run
 

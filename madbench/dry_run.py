@@ -45,5 +45,9 @@ def describe(config: Any) -> str:
 def _composition(job: grid.Job, cell: dict[str, Any]) -> str:
     loop = next(r.loop for r in job.runs if r.loop.name == cell["loop"])
     at = lambda t: "{} real + {} synthetic".format(*loop.union(t))
-    budget = f", subsampled to {loop.budget}" if loop.budget else ""
-    return f"{at(1)}, then {at(min(2, job.generations))} … {at(job.generations)}{budget}"
+    text = f"{at(1)}, then {at(min(2, job.generations))} … {at(job.generations)}"
+    if loop.memory != 1 and loop.n_synthetic:
+        text += f", from {loop.memory} generations"
+    if loop.budget:
+        text += f", subsampled to {loop.budget}"
+    return text + (", fine-tuned" if loop.start == "finetune" else "")

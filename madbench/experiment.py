@@ -84,7 +84,7 @@ class _Signals:
             raise KeyboardInterrupt
         self.received = number
         # print() would fail where the signal has interrupted another print()
-        os.write(2, b"\nstopping after this segment; once more to leave at once\n")
+        os.write(2, b"\nstopping as soon as what runs now can be saved; once more to leave at once\n")
 
 
 class _Experiment:
@@ -115,7 +115,7 @@ class _Experiment:
     def _set_up(self) -> None:
         """The feature network, the reference, the floors; then the programs, compiled side by side."""
         job, generation = self.job, self.job.generation
-        self.show.say("feature network and floors")
+        self.show.say("preparing: feature network, floors, compilation")
         name = job.config["metrics"]["features"]
         cache = str(pathlib.Path(self.cache).expanduser())
         extractor = features.build(name, job.source.pool, job.source.num_classes, cache)
@@ -204,13 +204,13 @@ class _Experiment:
         self.flops += timing["fit_flops"] + timing["sample_flops"]
         self._save(Progress(wave, generation + 1, 0), kept, None, n)
         fd = [r["fd"] for r in rows if r.get("fd") is not None]
-        mean = f", mean FD {np.mean(fd):.3g}" if fd else ""
+        mean = f", FD {np.mean(fd):#.3g}" if fd else ""
         rate = f", {job.family.steps * n / watch.seconds['fit']:,.0f} steps/s" if steps and not first else ""
         self.show.say(
             f"generation {generation}/{job.generations}"
             + (f" of wave {wave + 1}/{job.plan.waves}" if job.plan.waves > 1 else "")
             + f": fit {watch.seconds['fit']:.1f} s{rate}, sample {watch.seconds['sample']:.1f} s, "
-            + f"evaluate {watch.seconds['evaluate']:.1f} s{mean}"
+            + f"eval {watch.seconds['evaluate']:.1f} s{mean}"
         )
         self._advance(wave, generation, job.family.segments + 1, None)
         if generation < job.generations or wave + 1 < job.plan.waves:
@@ -296,6 +296,6 @@ def _say_speed(flops: int, seconds: float, show: display.Display) -> None:
     if flops and seconds > 10:  # below, the measurement would cost more than the job
         rate = fleet.matmul_rate()
         show.say(
-            f"{flops / seconds / 1e9:.0f} GFLOP/s over wall time, compilation included: "
-            f"{flops / seconds / rate:.0%} of the {rate / 1e9:.0f} GFLOP/s of a large matrix product here"
+            f"{flops / seconds / 1e9:.0f} GFLOP/s over wall time, {flops / seconds / rate:.0%} of the "
+            f"{rate / 1e9:.0f} of a large matrix product"
         )

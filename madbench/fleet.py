@@ -65,10 +65,11 @@ class Plan:
         share = f", {self.group_size} devices share a run" if self.group_size > 1 else ""
         limit = f" of {format_bytes(self.bytes_limit)}" if self.bytes_limit else ""
         used = self.bytes_shared + self.bytes_per_run * self.runs_per_device
+        count = lambda n, what: f"{n} {what}{'s'[: n > 1]}"
         return (
-            f"{self.runs} runs: pmap over {self.devices} device{'s'[: self.devices > 1]}{share}, vmap over "
-            f"{self.runs_per_device} run{'s'[: self.runs_per_device > 1]} each, {self.waves} "
-            f"wave{'s'[: self.waves > 1]}; about {format_bytes(used)}{limit} a device"
+            f"{count(self.runs, 'run')}: pmap over {count(self.devices, 'device')}{share}, vmap over "
+            f"{count(self.runs_per_device, 'run')} each, {count(self.waves, 'wave')}; "
+            f"about {format_bytes(used)}{limit} a device"
         )
 
 

@@ -239,7 +239,7 @@ def test_what_is_said(job):
     generations = [line for line in lines if re.match(r"generation \d/3: fit ", line)]
     assert [g[:14] for g in generations] == [f"generation {t}/3" for t in range(1, GENERATIONS + 1)]
     assert all("steps/s" in g for g in generations)
-    assert all("mean FD" in g for g in generations)
+    assert all(", FD " in g for g in generations)
     shares = [int(m[1]) for line in lines if (m := re.search(r"  +(\d+)%  ", line))]
     assert shares == sorted(shares)
     assert shares.count(100) == 1

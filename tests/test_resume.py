@@ -217,7 +217,7 @@ def test_sigterm_and_ctrl_c_in_the_middle_of_a_fit(place, environment, diffusion
             time.sleep(0.3 * fit)
             job.process.send_signal(number)
             assert job.process.wait(60) == 128 + number, job.said
-        assert "stopping after this segment; once more to leave at once" in job.said
+        assert "stopping as soon as what runs now can be saved; once more to leave at once" in job.said
         assert job.said.endswith("stopped; everything is saved, and the same command goes on from here\n")
         assert "Traceback" not in job.said
         assert rows(workdir) == 4 * (generation - 1)
@@ -239,7 +239,9 @@ def test_a_second_signal_leaves_at_once(capfd):
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert capfd.readouterr().err.strip() == "stopping after this segment; once more to leave at once"
+    assert capfd.readouterr().err.strip() == (
+        "stopping as soon as what runs now can be saved; once more to leave at once"
+    )
 
 
 # ----------------------------------------------------------------------------------------- damaged, cut off, refused
@@ -341,7 +343,7 @@ def test_rows_that_do_not_fit_the_checkpoint(copy, gaussian, capsys, change, gen
     path.write_bytes(b"".join(change(path.read_bytes().splitlines(keepends=True))))
     code, err = go_on(copy, capsys)
     assert code == 0
-    start = {13: "this job is finished already", 1: "feature network and floors"}
+    start = {13: "this job is finished already", 1: "preparing: feature network, floors, compilation"}
     assert start.get(generation, f"resuming at wave 1, generation {generation}") in err.splitlines()
     assert err.count("warning: metrics.jsonl lacks rows") == {13: 0, 12: 1, 1: 2}[generation]
     assert result(copy) == result(gaussian)
