@@ -83,8 +83,8 @@ class LiveLine:
         self._clock = Clock()
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:3.0f} %  {task.fields[rate]}"),
+            BarColumn(bar_width=24, complete_style="cyan", finished_style="green"),  # seen with 16 colours too
+            TextColumn("{task.percentage:3.0f} %  {task.fields[rate]:>13}"),
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]} left"),
             console=Console(stderr=True),
