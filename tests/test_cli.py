@@ -1,5 +1,6 @@
 """The command line: what is accepted, and that each error of use is one line, exit code 2, and nothing written."""
 
+import ast
 import csv
 import io
 import json
@@ -317,6 +318,14 @@ def test_a_config_takes_an_argument_after_a_colon(resolved, files):
     assert resolved(f"--config={path}")["task"] == "toy"
     assert resolved(f"--config={path}:renamed")["task"] == "renamed"
     assert resolved(f"--config={path}:renamed", "--config.task=again")["task"] == "again"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.name)
+def test_every_config_opens_with_command_time_and_result(path):
+    text = ast.get_docstring(ast.parse(path.read_text()))
+    assert f"madbench run --config=configs/{path.name}" in text
+    assert re.search(r"^Expected time.*: .*\d", text, re.MULTILINE)
+    assert re.search(r"^Expected result.*: .*\d", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.name)
