@@ -385,7 +385,7 @@ def test_devices_that_share_a_run_agree_with_one_device():
     seeds = (0, 3)
     job = tiny(("synthetic_augmentation",), (0.5,), seeds)
     assert (job.plan.groups, job.plan.group_size) == (2, 2)
-    assert job.generation.family.group.members == ((0, 1), (2, 3))
+    assert job.generation.family.given.group.members == ((0, 1), (2, 3))
     whole = machine("grid one").job
     pick = [i for seed in seeds for i in indices(whole, "synthetic_augmentation", 0.5, seed)]
     agree(Machine(job).run(), outcome("grid one"), pick)
