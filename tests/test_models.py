@@ -81,7 +81,14 @@ CASES = {
         {"steps": 20, "width": 8, "batch_size": 16, "sampler_steps": 4},
         num_classes=CLASSES,
     ),
-}
+    "gan": Case(
+        "gan",
+        {"width": 32, "depth": 2, "discriminator_width": 64, "discriminator_depth": 1, "style": 16, "latent": 8,
+         "steps": 1000, "batch_size": 128, "learning_rate": 5e-3, "r1": 0.1, "r2": 0.1},
+        {"steps": 20, "width": 8, "discriminator_width": 8, "batch_size": 16},
+        num_classes=CLASSES,
+    ),
+}  # fmt: skip
 every_family = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 

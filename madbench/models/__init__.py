@@ -13,6 +13,7 @@ FAMILIES = Registry(
     {
         "gaussian": "madbench.models.gaussian",
         "diffusion": "madbench.models.diffusion",
+        "gan": "madbench.models.gan",
     },
 )
 

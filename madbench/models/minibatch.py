@@ -36,6 +36,7 @@ class Minibatch:
     ema_exponent: float = 16.97
 
     min_samples = 1
+    batches = 1  # that one step takes
 
     def __post_init__(self):
         check_whole(1, steps=self.steps, batch_size=self.batch_size)
@@ -62,7 +63,7 @@ class Minibatch:
         total = jnp.ceil(self.epochs * training_set.size / self.batch_size) if self.epochs else self.steps
 
         def one(state, _):
-            batch = training_set.batch(state.step, self.batch_size)
+            batch = training_set.batch(state.step, self.batches * self.batch_size)
             rate = self.rate((state.step + 0.5) / total)  # at the middle of the step, so that one step alone learns
             new, loss = self.step(jax.random.fold_in(key, state.step), batch, state, rate)
             new = new._replace(step=state.step + 1)

@@ -5,6 +5,7 @@ patches and matrix products keep a whole fleet of runs near the matmul rate of a
 """
 
 from madbench.networks.mlp import ResidualMLP
+from madbench.networks.style import Discriminator, Mapping, Synthesis
 from madbench.networks.transformer import DiffusionTransformer
 
-__all__ = ["DiffusionTransformer", "ResidualMLP"]
+__all__ = ["DiffusionTransformer", "Discriminator", "Mapping", "ResidualMLP", "Synthesis"]
