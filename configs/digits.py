@@ -12,8 +12,8 @@ is 1.9.
 from madbench.config import base
 
 
-def get_config():
-    config = base(source="digits", family="diffusion")
+def get_config(family="diffusion"):
+    config = base(source="digits", family=family)
     config.task = "digits"
     config.n_initial = 800
     config.loops = (
@@ -24,14 +24,29 @@ def get_config():
     config.biases = (1.0, 0.8, 0.5)
     config.seeds = 5
     config.generations = 10
-    config.model.width = 384
-    config.model.depth = 1
-    config.model.batch_size = 256
-    config.model.steps = 600
-    config.model.learning_rate = 1e-2
-    config.model.p_mean = -0.6
-    config.model.sigma_min = 0.01
-    config.model.sigma_max = 20.0
-    config.model.rho = 5.0
-    config.model.sampler_steps = 24
+    if family == "diffusion":
+        config.model.update(
+            width=384,
+            depth=1,
+            batch_size=256,
+            steps=600,
+            learning_rate=1e-2,
+            p_mean=-0.6,
+            sigma_min=0.01,
+            sigma_max=20.0,
+            rho=5.0,
+            sampler_steps=24,
+        )
+    elif family == "gan":
+        config.model.update(
+            width=128,
+            depth=2,
+            style=32,
+            discriminator_width=128,
+            discriminator_depth=2,
+            batch_size=256,
+            steps=1000,
+        )
+    else:
+        raise ValueError(f"no settings for {family!r} here; choose digits.py:diffusion or digits.py:gan")
     return config

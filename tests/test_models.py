@@ -706,11 +706,16 @@ def test_without_epochs_every_set_trains_for_the_same_steps():
     assert int(states[-1].step) == 10
 
 
-def test_a_group_of_devices_computes_what_one_device_does():
+def tiny_gan(group=None):
+    settings = {"width": 8, "depth": 2, "style": 4, "latent": 4, "discriminator_width": 8, "batch_size": 8}
+    return models.build("gan", Given((2,), CLASSES, group=group or Group()), steps=10, **settings)
+
+
+@pytest.mark.parametrize("make", [functools.partial(tiny, sampler_steps=3), tiny_gan], ids=["diffusion", "gan"])
+def test_a_group_of_devices_computes_what_one_device_does(make):
     """A run whose batch two devices share, twice side by side, against the run alone."""
     data = training_set(*four_clouds(64))
-    alone = tiny(sampler_steps=3)
-    shared = tiny(sampler_steps=3, group=Group(axis="device", members=((0, 1), (2, 3))))
+    alone, shared = make(), make(group=Group(axis="device", members=((0, 1), (2, 3))))
 
     def run(family):
         def one(key):
