@@ -48,7 +48,6 @@ class Diffusion(Minibatch):
       sigma_data: standard deviation of the data.
       p_mean, p_std: ln σ ~ N(p_mean, p_std²) in training (EDM, table 1).
       sigma_min, sigma_max, rho, sampler_steps: noise levels of the sampler (EDM, equation 5).
-      sample_batch: samples denoised at a time.
     """
 
     net: nn.Module
@@ -60,11 +59,9 @@ class Diffusion(Minibatch):
     sigma_max: float = 80.0
     rho: float = 7.0
     sampler_steps: int = 32
-    sample_batch: int = 4096
 
     def __post_init__(self):
         super().__post_init__()
-        check_whole(1, sample_batch=self.sample_batch)
         check_whole(2, sampler_steps=self.sampler_steps)
         for name in ("sigma_data", "p_std", "sigma_min", "rho"):
             check_number(getattr(self, name), name, above=0)
@@ -89,13 +86,7 @@ class Diffusion(Minibatch):
         def solve(rows):  # ([m, *shape], [m]) -> [m, *shape]
             return self._heun(lambda x, sigma: self._guided(state.ema, x, sigma, rows[1], bias), rows[0])
 
-        def in_chunks(rows):
-            if rows[1].shape[0] <= self.sample_batch:
-                return solve(rows)
-            one = lambda row: solve(jax.tree.map(lambda a: a[None], row))[0]
-            return jax.lax.map(one, rows, batch_size=self.sample_batch)
-
-        return Samples(self.given.group.map_rows(in_chunks, (noise, label)), label)
+        return Samples(self.map_rows(solve, (noise, label)), label)
 
     def step(self, key, batch, state, rate):
         """The loss is EDM's equation 8 with the weights of table 1."""

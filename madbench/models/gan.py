@@ -56,7 +56,6 @@ class Gan(Minibatch):
       r1, r2: γ of the penalties γ/2 E‖∇D‖² on real and on generated samples.
       gradient_penalty: weight of WGAN-GP's penalty.
       critic_steps: discriminator steps for each generator step, each on a batch of its own.
-      sample_batch: samples generated at a time.
     """
 
     mapping: nn.Module
@@ -68,13 +67,12 @@ class Gan(Minibatch):
     r2: float = 1.0
     gradient_penalty: float = 10.0
     critic_steps: int = 1
-    sample_batch: int = 4096
 
     bias_refusal = ""
 
     def __post_init__(self):
         super().__post_init__()
-        check_whole(1, latent=self.latent, critic_steps=self.critic_steps, sample_batch=self.sample_batch)
+        check_whole(1, latent=self.latent, critic_steps=self.critic_steps)
         for name in ("r1", "r2", "gradient_penalty"):
             check_number(getattr(self, name), name, least=0)
         if self.objective not in OBJECTIVES:
@@ -141,13 +139,7 @@ class Gan(Minibatch):
             w, mean = self._w(state.ema, z, label), state.w_mean[label]
             return self._generate(state.ema, mean + bias * (w - mean), noise)
 
-        def in_chunks(rows):
-            if rows[2].shape[0] <= self.sample_batch:
-                return generate(rows)
-            one = lambda row: generate(jax.tree.map(lambda a: a[None], row))[0]
-            return jax.lax.map(one, rows, batch_size=self.sample_batch)
-
-        return Samples(self.given.group.map_rows(in_chunks, (z, noise, label)), label)
+        return Samples(self.map_rows(generate, (z, noise, label)), label)
 
     def _discriminator_loss(self, params, real, fake, label, mix):
         judge = lambda x: self.discriminator.apply({"params": params}, x, label)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,6 +25,7 @@ class Minibatch:
       batch_size: samples per step, drawn uniformly with replacement.
       learning_rate: after warm-up and before the decay to 0.
       warmup: share of the steps in which the learning rate rises linearly.
+      sample_batch: samples drawn at a time.
       ema_exponent: γ of EDM2's power-function average of the weights; 16.97 is a relative width of 0.05.
     """
 
@@ -34,12 +36,13 @@ class Minibatch:
     learning_rate: float = 2e-3
     warmup: float = 0.05
     ema_exponent: float = 16.97
+    sample_batch: int = 4096
 
     min_samples = 1
     batches = 1  # that one step takes
 
     def __post_init__(self):
-        check_whole(1, steps=self.steps, batch_size=self.batch_size)
+        check_whole(1, steps=self.steps, batch_size=self.batch_size, sample_batch=self.sample_batch)
         check_number(self.learning_rate, "learning_rate", above=0)
         check_number(self.warmup, "warmup", least=0, below=1)
         check_number(self.epochs, "epochs", least=0)
@@ -84,6 +87,17 @@ class Minibatch:
         """The average of the weights after step `step` (from 0): EDM2 (arXiv 2312.02696), equation 127."""
         keep = (1 - 1 / (step + 1)) ** (self.ema_exponent + 1)
         return jax.tree.map(lambda e, p: keep * e + (1 - keep) * p, ema, params)
+
+    def map_rows(self, function: Callable[[Any], jax.Array], rows: Any) -> jax.Array:
+        """`function(rows)` for a row-wise function: at most `sample_batch` rows at a time, each device its part."""
+
+        def in_chunks(rows):
+            if jax.tree.leaves(rows)[0].shape[0] <= self.sample_batch:
+                return function(rows)
+            one = lambda row: function(jax.tree.map(lambda a: a[None], row))[0]
+            return jax.lax.map(one, rows, batch_size=self.sample_batch)
+
+        return self.given.group.map_rows(in_chunks, rows)
 
 
 def descend(params: Any, update: Any, rate: jax.Array) -> Any:
