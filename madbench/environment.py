@@ -10,7 +10,6 @@ from importlib import metadata
 import jax
 
 from madbench import grid, results
-from madbench.errors import UserError
 
 PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn"),
@@ -36,8 +35,6 @@ def write(path: pathlib.Path, job: grid.Job, warn: Callable[[str], None]) -> Non
     }
     if path.exists():
         before = json.loads(path.read_text())
-        if before.get("dataset") != environment["dataset"]:
-            raise UserError(f"{path.parent} was begun with other data (see environment.json); choose another --workdir")
         if {**before, "resumed_with": None} != {**environment, "resumed_with": None}:
             warn("warning: this start differs from the first in versions, devices or code; see environment.json")
             before.setdefault("resumed_with", []).append(environment)

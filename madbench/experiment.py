@@ -105,9 +105,12 @@ class _Experiment:
         for note in self.job.notes:
             self.show.say(f"note: {note}")
         self.show.say(str(self.job.plan))
+        resume.check_data(self.path, dict(self.job.source.fingerprint))
         progress, restored = resume.find(self.job, self.path, self.checkpoints, self.show.say)
         if progress.wave < self.job.plan.waves:
-            self._set_up()
+            self._set_up()  # may refuse the workdir, which must then be as it was
+        resume.cut(self.job, self.path, progress)
+        if progress.wave < self.job.plan.waves:
             for wave in range(progress.wave, self.job.plan.waves):
                 self._run_wave(wave, progress if wave == progress.wave else Progress(wave, 1, 0), restored)
                 restored = None

@@ -4,6 +4,7 @@ import itertools
 import json
 import pathlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from madbench import grid, results
 from madbench.checkpoints import Checkpoints, Progress
@@ -23,14 +24,8 @@ def as_begun(job: grid.Job, path: pathlib.Path) -> grid.Job:
 def find(
     job: grid.Job, path: pathlib.Path, checkpoints: Checkpoints, say: Callable[[str], None]
 ) -> tuple[Progress, tuple[Kept, Work | None] | None]:
-    """What to do next, and the state to do it from; None to begin a wave.
-
-    Rows beyond it are cut off: they will be computed again, the same.
-    """
-    identity = lambda row: tuple(row.get(name) for name in ("loop", "bias", "seed", "generation"))
-    pairs = zip(results.read_rows(path / "metrics.jsonl"), _order(job), strict=False)
-    rows = [row for row, _ in itertools.takewhile(lambda pair: identity(pair[0]) == pair[1], pairs)]
-    timings = list(results.read_rows(path / "timing.jsonl"))
+    """What to do next, and the state to do it from; None to begin a wave. Changes nothing."""
+    rows = _rows_in_order(job, path)
     like = lambda progress: job.shapes(len(job.plan.wave(progress.wave)), within_fit=progress.segment > 0)
     found = (Progress(0, 1, 0), None)
     for progress, state in checkpoints.restore(like, lambda text: say(f"warning: {text}")):
@@ -39,8 +34,6 @@ def find(
             break
         say(f"warning: metrics.jsonl lacks rows that checkpoint {progress.name} follows; trying before")
     progress, state = found
-    results.write_rows(path / "metrics.jsonl", rows[: _rows_before(job, progress)])
-    results.write_rows(path / "timing.jsonl", timings[: progress.wave * job.generations + progress.generation - 1])
     if progress.generation > job.generations:
         progress, state = Progress(progress.wave + 1, 1, 0), None
     if progress.wave == job.plan.waves:
@@ -48,6 +41,27 @@ def find(
     elif rows or state is not None:
         say(f"resuming at wave {progress.wave + 1}, generation {progress.generation}")
     return progress, state
+
+
+def cut(job: grid.Job, path: pathlib.Path, progress: Progress) -> None:
+    """Leaves the rows before `progress`: later ones will be computed again, the same."""
+    timings = list(results.read_rows(path / "timing.jsonl"))
+    results.write_rows(path / "metrics.jsonl", _rows_in_order(job, path)[: _rows_before(job, progress)])
+    results.write_rows(path / "timing.jsonl", timings[: progress.wave * job.generations + progress.generation - 1])
+
+
+def check_data(path: pathlib.Path, fingerprint: dict[str, Any]) -> None:
+    """Refuses a workdir that was begun with other data.
+
+    Raises:
+      UserError: one line.
+    """
+    try:
+        before = json.loads((path / "environment.json").read_text())["dataset"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if before != fingerprint:
+        raise UserError(f"{path} was begun with other data (see environment.json); choose another --workdir")
 
 
 def check_features(path: pathlib.Path, label: str) -> None:
@@ -65,6 +79,13 @@ def check_features(path: pathlib.Path, label: str) -> None:
             f"{path} was measured with features {before}, and here they are {label}: another machine, or other "
             "versions, trained them; resume it where it began, or choose another --workdir"
         )
+
+
+def _rows_in_order(job: grid.Job, path: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl up to the first that is not where the job would have written it."""
+    identity = lambda row: tuple(row.get(name) for name in ("loop", "bias", "seed", "generation"))
+    pairs = zip(results.read_rows(path / "metrics.jsonl"), _order(job), strict=False)
+    return [row for row, _ in itertools.takewhile(lambda pair: identity(pair[0]) == pair[1], pairs)]
 
 
 def _order(job: grid.Job) -> Iterator[tuple[str, float, int, int]]:
