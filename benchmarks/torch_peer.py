@@ -175,7 +175,7 @@ def alone(family: Any) -> Any:
 
 
 def draw(family: Any, fit_key: jax.Array, step: int, training_set: GatheredSet) -> dict[str, np.ndarray]:
-    """The random numbers of one step, as `Diffusion` draws them."""
+    """The random numbers of one step, as `Edm` draws them."""
     label_key, sigma_key, noise_key = jax.random.split(jax.random.fold_in(fit_key, step), 3)
     n, given = family.batch_size, family.given
     batch = training_set.batch(step, n)

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,12 +37,14 @@ class Registry(dict[str, str]):
         return getattr(importlib.import_module(self[key]), self.function)
 
     def settings(self, name: Any) -> dict[str, Any]:
-        """Keyword defaults of that function, and of the dataclass it returns where it passes `**settings` on to it."""
+        """Keyword defaults of that function, and of the dataclasses it may return where it passes `**settings` on."""
         signature = inspect.signature(self.find(name))
         found = {p.name: p.default for p in signature.parameters.values() if p.default is not inspect.Parameter.empty}
         if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()):
-            fields = dataclasses.fields(signature.return_annotation)
-            found |= {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+            returned = signature.return_annotation
+            for kind in typing.get_args(returned) or (returned,):
+                fields = dataclasses.fields(kind)
+                found |= {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
         return found
 
     def check(self, name: Any, settings: Mapping[str, Any]) -> None:

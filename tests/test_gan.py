@@ -50,14 +50,14 @@ def test_modulation_equals_weights_made_for_each_sample(demodulate):
 def test_at_the_start_layers_keep_the_scale():
     net = Synthesis((64,), 256, 4)
     w = normal(400, 32)
-    noise = jnp.zeros((400, 4, 256))
+    noise = jnp.zeros((400, net.noise_size))
     x = net.apply(net.init(jax.random.key(0), w, noise), w, noise)
     assert 0.3 < float(x.std()) < 3
 
 
 def test_noise_is_off_at_first_and_enters_by_its_strength():
     net = Synthesis((3,), 8, 2)
-    w, noise = normal(6, 4), normal(6, 2, 8)
+    w, noise = normal(6, 4), normal(6, 2 * 8)
     params = net.init(jax.random.key(0), w, noise)["params"]
     silent = net.apply({"params": params}, w, noise)
     np.testing.assert_array_equal(silent, net.apply({"params": params}, w, -noise))
@@ -188,7 +188,7 @@ def test_truncation_is_linear_in_w():
 class _Identity:
     """Returns w."""
 
-    depth, hidden = 2, 8
+    noise_size = 16
 
     def apply(self, variables, w, noise):
         return w

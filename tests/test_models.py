@@ -20,7 +20,8 @@ import pytest
 
 from madbench import models
 from madbench.data.source import FiniteSource
-from madbench.models.diffusion import Diffusion, DiffusionState
+from madbench.models.denoising import DiffusionState
+from madbench.models.edm import Edm
 from madbench.models.family import Given, Group
 from madbench.models.gaussian import GaussianParams, GaussianState
 from madbench.networks import DiffusionTransformer, ResidualMLP
@@ -60,6 +61,7 @@ class Case:
       short: what to change for tests that need no good model.
       num_classes: 0 where the family is unconditional.
       biases: three values of λ, falling.
+      variant: of the family, where it has several cases.
     """
 
     family: str
@@ -67,6 +69,11 @@ class Case:
     short: dict[str, Any]
     num_classes: int
     biases: tuple[float, float, float] = (1.0, 0.6, 0.3)
+    variant: str = ""
+
+    @property
+    def name(self):
+        return " ".join(filter(None, (self.family, self.variant)))
 
     def build(self, short=True, **more):
         settings = self.settings | (self.short if short else {}) | more
@@ -80,6 +87,14 @@ CASES = {
         {"width": 32, "depth": 1, "steps": 600, "batch_size": 128, "learning_rate": 5e-3, "sampler_steps": 12},
         {"steps": 20, "width": 8, "batch_size": 16, "sampler_steps": 4},
         num_classes=CLASSES,
+    ),
+    "diffusion ddpm": Case(
+        "diffusion",
+        {"parameterization": "ddpm", "width": 32, "depth": 1, "steps": 800, "batch_size": 128,
+         "learning_rate": 5e-3, "timesteps": 100, "beta_max": 0.1},
+        {"steps": 20, "width": 8, "batch_size": 16, "timesteps": 4},
+        num_classes=CLASSES,
+        variant="ddpm",
     ),
     "gan": Case(
         "gan",
@@ -104,7 +119,7 @@ def fit(family, key, data, segments=None):
 
 @pytest.fixture(scope="module")
 def fitted():
-    """For each family: (family, first state, fitted state, loss curve)."""
+    """For each case: (family, first state, fitted state, loss curve)."""
     x, y = four_clouds()
     out = {}
     for name, case in CASES.items():
@@ -152,7 +167,7 @@ def test_attributes_are_those_of_the_protocol(case):
 
 @every_family
 def test_a_fitted_model_is_closer_to_the_data_than_a_new_one(case, fitted):
-    family, first, state, curve = fitted[case.family]
+    family, first, state, curve = fitted[case.name]
     x, y = four_clouds()
     before, after = (moments_distance(draw(family, s, 1000), x, y, case.num_classes) for s in (first, state))
     assert after < 0.3
@@ -165,7 +180,7 @@ def test_a_fitted_model_is_closer_to_the_data_than_a_new_one(case, fitted):
 @every_family
 def test_bias_one_leaves_the_distribution_alone(case, fitted):
     """Overall moments against the data, within what a small model and 1000 samples allow."""
-    family, _, state, _ = fitted[case.family]
+    family, _, state, _ = fitted[case.name]
     x, _ = four_clouds()
     samples = draw(family, state, 1000).x
     assert np.abs(samples.mean(0) - x.mean(0)).max() < 0.08
@@ -175,7 +190,7 @@ def test_bias_one_leaves_the_distribution_alone(case, fitted):
 @every_family
 def test_a_smaller_bias_means_less_diversity(case, fitted):
     """Variance around the mean of each class, at three values of λ with the same noise."""
-    family, _, state, _ = fitted[case.family]
+    family, _, state, _ = fitted[case.name]
 
     def spread(bias):
         samples = draw(family, state, 1000, bias)
@@ -187,7 +202,7 @@ def test_a_smaller_bias_means_less_diversity(case, fitted):
 
 @every_family
 def test_first_samples_do_not_depend_on_how_many_follow(case, fitted):
-    family, _, state, _ = fitted[case.family]
+    family, _, state, _ = fitted[case.name]
     many = draw(family, state, 37, 0.7)
     for n in (1, 8):
         few = draw(family, state, n, 0.7)
@@ -197,7 +212,7 @@ def test_first_samples_do_not_depend_on_how_many_follow(case, fitted):
 
 @every_family
 def test_labels_come_in_turn_and_in_equal_numbers(case, fitted):
-    family, _, state, _ = fitted[case.family]
+    family, _, state, _ = fitted[case.name]
     samples = draw(family, state, 22)
     np.testing.assert_array_equal(samples.y, np.arange(22) % max(case.num_classes, 1))
     assert samples.y.dtype == np.int32
@@ -276,7 +291,7 @@ def test_init_depends_on_its_key_alone_and_carries_params(case):
     assert jax.tree.leaves(a.params)
 
 
-@pytest.mark.parametrize("family", CASES)
+@pytest.mark.parametrize("family", models.FAMILIES)
 @pytest.mark.parametrize(
     "settings", [{"no_such_setting": 1}, {"shape_": 3}, {"ddof": 3, "width": 0}], ids=["unknown", "typo", "bad"]
 )
@@ -403,7 +418,7 @@ class Stub(nn.Module):
 
 def diffusion(net="zero", num_classes=0, shape=(2,), bounds=None, group=None, **settings):
     net = Stub(net) if isinstance(net, str) else net
-    return Diffusion(given=Given(shape, num_classes, bounds, group=group or Group()), net=net, **settings)
+    return Edm(given=Given(shape, num_classes, bounds, group=group or Group()), net=net, **settings)
 
 
 CONFIGS = pathlib.Path(models.__file__).resolve().parents[2] / "configs"
@@ -424,7 +439,7 @@ def test_preconditioning_is_table_1_of_edm(sigma_data, shape):
     for what, f in expected.items():
         model = diffusion(what, shape=shape, sigma_data=sigma_data)
         sigma = jnp.asarray(SIGMAS, jnp.float32)
-        got = model._denoise(GAIN, jnp.asarray(x), sigma, jnp.full(6, 2))
+        got = model.estimate(GAIN, jnp.asarray(x), sigma, jnp.full(6, 2))
         np.testing.assert_allclose(got, skip * x + out * f, rtol=1e-5, atol=1e-6)
 
 
@@ -433,7 +448,7 @@ def test_within_bounds_a_denoiser_keeps_the_datas_range_and_its_gradient_leads_b
     free, bounded = diffusion("one"), diffusion("one", bounds=(-1.0, 1.0))
     gain = {"gain": jnp.float32(1e3)}
     sigma = jnp.asarray(SIGMAS, jnp.float32)
-    denoise = lambda model, params: model._denoise(params, jnp.zeros((6, 2)), sigma, jnp.zeros(6, jnp.int32))
+    denoise = lambda model, params: model.estimate(params, jnp.zeros((6, 2)), sigma, jnp.zeros(6, jnp.int32))
     assert (denoise(free, gain) > 1).all()
     np.testing.assert_array_equal(denoise(bounded, gain), 1)
 
@@ -464,7 +479,7 @@ def test_guidance_is_the_unconditional_denoiser_plus_the_difference_over_lambda(
     sigma = 0.8
 
     def denoise(label):
-        return np.float64(model._denoise(GAIN, x, jnp.full(3, sigma), label))
+        return np.float64(model.estimate(GAIN, x, jnp.full(3, sigma), label))
 
     conditional, unconditional = denoise(label), denoise(jnp.full(3, 3))
     for bias in (1.0, 0.8, 0.5):
@@ -487,7 +502,8 @@ def heun(model, deviation, mean=0.0):
     """What the sampler makes of noise 0 and of unit noise, with the exact denoiser of N(mean, deviation²)."""
     with jax.enable_x64(True):
         noise = jnp.asarray([[0.0], [1.0], [-2.0]], jnp.float64)
-        out = model._heun(lambda x, sigma: (x * deviation**2 + mean * sigma**2) / (deviation**2 + sigma**2), noise)
+        exact = lambda x, sigma: (x * deviation**2 + mean * sigma**2) / (deviation**2 + sigma**2)
+        out = model.solve(exact, noise, None)
         zero, one, two = out[:, 0]
         np.testing.assert_allclose(two - zero, -2 * (one - zero), rtol=1e-12)  # its ODE is linear
         return float(zero), float(one)
@@ -545,7 +561,7 @@ def test_heun_visits_the_noise_levels_of_edm():
         jax.debug.callback(lambda s: seen.append(float(s)), sigma, ordered=True)
         return x * 0
 
-    model._heun(denoise, jnp.ones((1, 1)))
+    model.solve(denoise, jnp.ones((1, 1)), None)
     jax.effects_barrier()
     i = np.arange(6)
     levels = (80 ** (1 / 7) + i / 5 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
@@ -637,7 +653,7 @@ def test_a_tenth_of_the_labels_is_hidden_in_training(monkeypatch):
         jax.debug.callback(lambda v: seen.append(np.asarray(v)), label)
         return params["gain"] * x
 
-    monkeypatch.setattr(Diffusion, "_denoise", denoise)
+    monkeypatch.setattr(Edm, "estimate", denoise)
     data = training_set(np.zeros((9, 2)), np.arange(9) % 3)
     path(model, data)
     jax.effects_barrier()
@@ -666,7 +682,7 @@ def test_a_fit_in_segments_is_one_fit():
     assert family.segments == 10
     states, curves = path(family)
 
-    class Whole(Diffusion):
+    class Whole(Edm):
         segments = 1
 
     whole = Whole(**{f.name: getattr(family, f.name) for f in dataclasses.fields(family)})

@@ -123,6 +123,12 @@ def check_whole(least: int, **settings) -> None:
             raise UserError(f"config.model.{name} must be a whole number of at least {least}, not {value!r}")
 
 
+def check_dtype(dtype: Any) -> None:
+    """Raises UserError unless `config.model.dtype` is a floating-point type that networks compute in."""
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise UserError(f"config.model.dtype must be float32, bfloat16 or float16, not {dtype!r}")
+
+
 def check_number(
     value: Any, name: str, *, least: float = -math.inf, above: float = -math.inf, below: float = math.inf
 ) -> None:

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import optax
 
 from madbench.errors import UserError
-from madbench.models.family import Given, check_number, check_whole
+from madbench.models.family import Given, check_dtype, check_number, check_whole
 from madbench.models.minibatch import Minibatch, descend
-from madbench.networks import Discriminator, Mapping, Synthesis
+from madbench.networks import Discriminator, ImageDiscriminator, ImageSynthesis, Mapping, Synthesis
 from madbench.samples import Samples
 
 OBJECTIVES = ("relativistic", "non_saturating", "wgan_gp")
@@ -50,7 +50,7 @@ class Gan(Minibatch):
     """Generator and discriminator, and their training against each other. Within the bounds of the data, by a tanh.
 
     Attributes:
-      mapping, synthesis, discriminator: linen modules, as in `networks.style`.
+      mapping, synthesis, discriminator: linen modules, as in `networks.style` and `networks.image_style`.
       latent: length of z.
       objective: "relativistic" (with R1 and R2), "non_saturating" (with R1) or "wgan_gp".
       r1, r2: γ of the penalties γ/2 E‖∇D‖² on real and on generated samples.
@@ -87,7 +87,8 @@ class Gan(Minibatch):
         label = jnp.zeros((1,), jnp.int32)
         mapping = self.mapping.init(keys[0], jnp.ones((1, self.latent)), label)["params"]
         w = self.mapping.apply({"params": mapping}, jnp.ones((1, self.latent)), label)
-        generator = {"mapping": mapping, "synthesis": self.synthesis.init(keys[1], w, self._noise_of(w))["params"]}
+        synthesis = self.synthesis.init(keys[1], w, jnp.zeros((1, self.synthesis.noise_size)))["params"]
+        generator = {"mapping": mapping, "synthesis": synthesis}
         discriminator = self.discriminator.init(keys[2], jnp.zeros((1, *self.given.shape)), label)["params"]
         optimizer = {"generator": self._adam.init(generator), "discriminator": self._adam.init(discriminator)}
         w_mean = jnp.zeros((max(self.given.num_classes, 1), w.shape[-1]))
@@ -179,11 +180,8 @@ class Gan(Minibatch):
 
     def _draw(self, key, n):
         z_key, noise_key, mix_key = jax.random.split(key, 3)
-        noise = jax.random.normal(noise_key, (n, self.synthesis.depth, self.synthesis.hidden))
+        noise = jax.random.normal(noise_key, (n, self.synthesis.noise_size))
         return jax.random.normal(z_key, (n, self.latent)), noise, jax.random.uniform(mix_key, (n,))
-
-    def _noise_of(self, w):
-        return jnp.zeros((w.shape[0], self.synthesis.depth, self.synthesis.hidden))
 
     @property
     def _adam(self) -> optax.GradientTransformation:
@@ -203,29 +201,43 @@ def _slope(judge: Callable, x: jax.Array) -> jax.Array:
 def build(
     given: Given,
     *,
+    network: str = "dense",
     width: int = 256,
+    widest: int = 256,
     depth: int = 3,
     style: int = 64,
     style_depth: int = 2,
     discriminator_width: int = 256,
     discriminator_depth: int = 2,
+    dtype: str = "float32",
+    remat: bool = False,
     **settings,
 ) -> Gan:
     """Settings of `config.model`.
 
     Args:
       given: what the data and the plan say.
-      width, depth: of the synthesis network.
+      network: `dense`, for vectors and tiny images, or `image`: convolutions, from coarse levels to fine ones.
+      width, depth: of the synthesis network: units and layers; or channels of the finest level and layers of each.
+      widest: of `image`: most channels, in both networks; each coarser level has twice the channels of the next.
       style, style_depth: width of w, and layers of the mapping network.
-      discriminator_width, discriminator_depth: its width and residual blocks.
+      discriminator_width, discriminator_depth: as `width`, and residual blocks; or those of each level.
+      dtype, remat: of `image`: convolutions are in `dtype`, weights and state in float32.
       **settings: fields of `Gan`.
     """
-    check_whole(1, width=width, depth=depth, style=style, style_depth=style_depth)
+    check_whole(1, width=width, widest=widest, depth=depth, style=style, style_depth=style_depth)
     check_whole(1, discriminator_width=discriminator_width, discriminator_depth=discriminator_depth)
-    return Gan(
-        given=given,
-        mapping=Mapping(given.num_classes, style, style_depth),
-        synthesis=Synthesis(given.shape, width, depth),
-        discriminator=Discriminator(given.num_classes, discriminator_width, discriminator_depth),
-        **settings,
-    )
+    check_dtype(dtype)
+    shape, classes = given.shape, given.num_classes
+    if network == "dense":
+        synthesis = Synthesis(shape, width, depth)
+        discriminator = Discriminator(classes, discriminator_width, discriminator_depth)
+    elif network == "image":
+        if len(shape) != 3:
+            raise UserError(f"config.model.network='image' needs images, not samples of shape {shape}")
+        synthesis = ImageSynthesis(shape, width, widest, depth, dtype, remat)
+        discriminator = ImageDiscriminator(classes, discriminator_width, widest, discriminator_depth, dtype, remat)
+    else:
+        raise UserError(f"unknown network {network!r}; config.model.network is dense or image")
+    mapping = Mapping(classes, style, style_depth)
+    return Gan(given=given, mapping=mapping, synthesis=synthesis, discriminator=discriminator, **settings)

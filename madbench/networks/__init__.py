@@ -1,11 +1,20 @@
-"""The networks that model families train: linen modules, matrix products only.
+"""The networks that model families train: linen modules.
 
-Convolutions are left out on purpose: their gradients inside a scan or under vmap fall off XLA's fast paths, while
-patches and matrix products keep a whole fleet of runs near the matmul rate of any backend.
+Matrix products wherever quality allows (patches and reshapes): they keep a whole fleet of runs near the matmul rate of
+any backend. Convolutions, which the image GAN needs, do not: the plan gives each of their runs a device of its own.
 """
 
+from madbench.networks.image_style import ImageDiscriminator, ImageSynthesis
 from madbench.networks.mlp import ResidualMLP
 from madbench.networks.style import Discriminator, Mapping, Synthesis
 from madbench.networks.transformer import DiffusionTransformer
 
-__all__ = ["DiffusionTransformer", "Discriminator", "Mapping", "ResidualMLP", "Synthesis"]
+__all__ = [
+    "DiffusionTransformer",
+    "Discriminator",
+    "ImageDiscriminator",
+    "ImageSynthesis",
+    "Mapping",
+    "ResidualMLP",
+    "Synthesis",
+]

@@ -63,7 +63,7 @@ class ModulatedDense(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """`w [n, width], noise [n, depth, hidden] -> [n, *shape]`: a learned constant through modulated layers with noise.
+    """`w [n, width], noise [n, noise_size] -> [n, *shape]`: a learned constant through modulated layers with noise.
 
     Attributes:
       shape: of one sample.
@@ -75,8 +75,14 @@ class Synthesis(nn.Module):
     hidden: int = 256
     depth: int = 3
 
+    @property
+    def noise_size(self) -> int:
+        """One number per hidden unit and layer."""
+        return self.depth * self.hidden
+
     @nn.compact
     def __call__(self, w: jax.Array, noise: jax.Array) -> jax.Array:
+        noise = noise.reshape(-1, self.depth, self.hidden)
         constant = self.param("constant", nn.initializers.normal(1.0), (self.hidden,))
         h = jnp.broadcast_to(constant, (w.shape[0], self.hidden))
         for i in range(self.depth):
@@ -86,7 +92,7 @@ class Synthesis(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """`x [n, *shape], label [n] -> [n]`: a residual MLP; the label by projection (Miyato and Koyama 2018).
+    """`x [n, *shape], label [n] -> [n]`: a residual MLP.
 
     Without normalization layers, as the gradient penalties ask.
 
@@ -107,12 +113,19 @@ class Discriminator(nn.Module):
         for _ in range(self.depth):
             u = leaky(nn.Dense(self.hidden)(leaky(h)))
             h = h + nn.Dense(self.hidden, kernel_init=small)(u)
-        h = leaky(h)
-        out = nn.Dense(1)(h)[:, 0]
-        if self.num_classes:
-            direction = nn.Dense(self.hidden, use_bias=False)(jax.nn.one_hot(label, self.num_classes))
-            out = out + jnp.sum(direction * h, axis=-1) / math.sqrt(self.hidden)
-        return out
+        return judged(leaky(h), label, self.num_classes)
+
+
+def judged(h: jax.Array, label: jax.Array, num_classes: int) -> jax.Array:
+    """A discriminator's last layer, to be called within it: `h [n, features], label [n] -> [n]`.
+
+    The label by projection (Miyato and Koyama 2018, equation 3).
+    """
+    out = nn.Dense(1)(h)[:, 0]
+    if num_classes:
+        direction = nn.Dense(h.shape[-1], use_bias=False)(jax.nn.one_hot(label, num_classes))
+        out = out + jnp.sum(direction * h, axis=-1) / math.sqrt(h.shape[-1])
+    return out
 
 
 def _normalized(x: jax.Array) -> jax.Array:
