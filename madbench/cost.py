@@ -19,17 +19,19 @@ class Cost(NamedTuple):
     Attributes:
       flops: of its matrix products.
       peak_bytes: of arrays alive at the same time, arguments and results included.
+      convolves: whether any of its products is a convolution.
     """
 
     flops: int
     peak_bytes: int
+    convolves: bool = False
 
 
 def estimate(function: Callable, *args: Any) -> Cost:
     """Traces `function` on arguments that may be `jax.ShapeDtypeStruct`; loops of unknown length count once."""
     jaxpr = jax.make_jaxpr(function)(*args).jaxpr
     around = sum(_bytes(v.aval) for v in (*jaxpr.invars, *jaxpr.constvars, *jaxpr.outvars))
-    return Cost(_flops(jaxpr), max(_peak(jaxpr), around))
+    return Cost(_flops(jaxpr), max(_peak(jaxpr), around), _convolves(jaxpr))
 
 
 def tree_bytes(tree: Any) -> int:
@@ -82,6 +84,11 @@ def _flops(jaxpr) -> int:
             else:
                 total += sum(inner) * (equation.params["length"] if name == "scan" else 1)
     return total
+
+
+def _convolves(jaxpr) -> bool:
+    of_its_own = any(e.primitive.name == "conv_general_dilated" for e in jaxpr.eqns)
+    return of_its_own or any(_convolves(j) for e in jaxpr.eqns for j in _inner(e))
 
 
 def _peak(jaxpr) -> int:

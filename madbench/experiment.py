@@ -186,7 +186,8 @@ class _Experiment:
         first = segment
         while segment < job.family.segments:
             self._stop_if_asked(Progress(wave, generation, segment), kept, work, n)
-            work, _ = jax.block_until_ready(self.programs["fit"](self.shared, cells, (kept, work), t))
+            for _ in range(job.calls):
+                work, _ = jax.block_until_ready(self.programs["fit"](self.shared, cells, (kept, work), t))
             segment += 1
             seconds = watch.lap("fit")
             self._advance(wave, generation, segment, steps * (segment - first) / seconds if steps else None)

@@ -29,6 +29,7 @@ class Plan:
       group_size: devices that share a run.
       runs_per_device: of one wave; mapped by `vmap`.
       wave_size: runs of a wave; waves go one after the other, each through all generations.
+      stepwise: the host calls each optimizer step, instead of a compiled loop over them.
       bytes_per_run, bytes_shared, bytes_limit: estimated device memory of a run, of what all runs share, and what a
         device has; 0 for an unknown limit.
     """
@@ -41,6 +42,7 @@ class Plan:
     bytes_per_run: int
     bytes_shared: int
     bytes_limit: int
+    stepwise: bool = False
 
     @property
     def groups(self) -> int:
@@ -68,7 +70,8 @@ class Plan:
         count = lambda n, what: f"{n} {what}{'s'[: n > 1]}"
         return (
             f"{count(self.runs, 'run')}: pmap over {count(self.devices, 'device')}{share}, vmap over "
-            f"{count(self.runs_per_device, 'run')} each, {count(self.waves, 'wave')}; "
+            f"{count(self.runs_per_device, 'run')} each, {count(self.waves, 'wave')}"
+            f"{', step by step' if self.stepwise else ''}; "
             f"about {format_bytes(used)}{limit} a device"
         )
 
@@ -83,8 +86,15 @@ def make_plan(
     bytes_limit: int = 0,
     max_runs_per_device: int = 0,
     wave_size: int = 0,
+    convolves: bool = False,
+    platform: str = "",
 ) -> Plan:
     """Lays `runs` on `devices`.
+
+    Networks of matrix products are mapped by `vmap` and stepped in a compiled loop. Those with convolutions are not:
+    under `vmap` they become grouped ones, which are slow everywhere, and on a CPU their gradients inside a compiled
+    loop are 50 times slower than outside (BUILD_NOTES). Each of their runs has a device of its own, and on a CPU the
+    host calls each step.
 
     Args:
       runs: of the grid.
@@ -93,6 +103,8 @@ def make_plan(
       bytes_per_run, bytes_shared, bytes_limit: as in `Plan`; a limit of 0 means none is known.
       max_runs_per_device: 0 for as many as memory holds.
       wave_size: runs of a wave where an earlier start has fixed it, so that checkpoints fit; 0 to choose.
+      convolves: whether the fit contains convolutions.
+      platform: of the devices, as JAX names it.
 
     Raises:
       UserError: a run, or a wave that was fixed, exceeds the memory of the devices; one line.
@@ -106,6 +118,8 @@ def make_plan(
                 f"one run needs about {needed} and a device has {format_bytes(bytes_limit)}; "
                 "make the model, the batch or the training sets smaller"
             )
+    if convolves:
+        fit = 1
     if max_runs_per_device:
         fit = min(fit, max_runs_per_device)
 
@@ -132,6 +146,7 @@ def make_plan(
         bytes_per_run=bytes_per_run,
         bytes_shared=bytes_shared,
         bytes_limit=bytes_limit,
+        stepwise=convolves and platform == "cpu",
     )
 
 
@@ -217,11 +232,12 @@ def memory_limit(device: jax.Device, fraction: float) -> int:
     return 0
 
 
-def matmul_rate(size: int = 3072, repeats: int = 3) -> float:
-    """FLOP/s of a large float32 matrix product on all devices together, the best of `repeats`."""
+def matmul_rate(size: int = 3072, repeats: int = 3, dtype: str = "float32") -> float:
+    """FLOP/s of a large matrix product on all devices together, the best of `repeats`."""
     devices = jax.local_devices()
     product = jax.pmap(jnp.matmul)
-    a = jnp.broadcast_to(jax.random.normal(jax.random.key(0), (size, size)), (len(devices), size, size))
+    a = jax.random.normal(jax.random.key(0), (size, size), dtype)
+    a = jnp.broadcast_to(a, (len(devices), size, size))
     best = float("inf")
     for _ in range(repeats + 1):  # the first compiles
         begin = time.perf_counter()

@@ -81,6 +81,7 @@ class Generation:
       evaluator: the metrics.
       n_samples: generated samples behind each metric.
       n_grid: samples of the fixed-noise grid; 0 for none.
+      stepwise: a call of `fit` is one optimizer step.
     """
 
     family: Family
@@ -89,6 +90,7 @@ class Generation:
     evaluator: Evaluator
     n_samples: int
     n_grid: int
+    stepwise: bool = False
 
     def blank(self, shape: tuple[int, ...]) -> Kept:
         """`Kept` before generation 1, as shapes; every array is then all zeros, and `alive` True."""
@@ -109,11 +111,11 @@ class Generation:
         return Work(state, address, size, order)
 
     def fit(self, shared: Shared, cell: Cell, carry: tuple[Kept, Work], t: jax.Array) -> tuple[Work, jax.Array]:
-        """One segment of the family's fit; also the loss curve."""
+        """One segment of the family's fit, or one step; also the loss curve."""
         kept, work = carry
         key = key_for(cell.seed, t, Role.FIT)
         training_set = self._training_set(shared, cell, kept, work, t)
-        if self.shapes.capacity * math.prod(shared.source.shape) * 4 <= GATHER_BELOW:
+        if not self.stepwise and self.shapes.capacity * math.prod(shared.source.shape) * 4 <= GATHER_BELOW:
             training_set = training_set.gathered()
         state, curve = self.family.fit(key, training_set, work.state)
         return work._replace(state=state), curve

@@ -84,6 +84,11 @@ class Job:
         kept = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), self.shapes(runs)[0])
         return kept._replace(alive=np.ones_like(kept.alive))
 
+    @property
+    def calls(self) -> int:
+        """Of the fit program, in one segment."""
+        return self.family.steps // self.family.segments if self.plan.stepwise else 1
+
     def fit_flops(self) -> int:
         """Matrix-product FLOPs of one run's fit in one generation."""
         return self.costs["fit"].flops * self.family.segments
@@ -148,11 +153,13 @@ def prepare(config: Any, *, wave_size: int = 0) -> Job:
         bytes_limit=fleet.memory_limit(devices[0], plain["fleet"]["memory_fraction"]),
         max_runs_per_device=plain["fleet"]["max_runs_per_device"],
         wave_size=wave_size,
+        convolves=costs["fit"].convolves,
+        platform=devices[0].platform,
     )
-    if plan.group_size > 1:
-        given = dataclasses.replace(given, group=models.Group(fleet.AXIS, plan.members))
-        family = models.build(given=given, **plain["model"])
-        generation = dataclasses.replace(generation, family=family)
+    if plan.group_size > 1 or plan.stepwise:
+        group = models.Group(fleet.AXIS, plan.members) if plan.group_size > 1 else models.Group()
+        family = models.build(given=dataclasses.replace(given, group=group, stepwise=plan.stepwise), **plain["model"])
+        generation = dataclasses.replace(generation, family=family, stepwise=plan.stepwise)
     return Job(plain, source, runs, family, generation, plan, costs, notes)
 
 

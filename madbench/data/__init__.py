@@ -11,6 +11,7 @@ SOURCES = Registry(
     {
         "digits": "madbench.data.digits",
         "gaussian": "madbench.data.gaussian",
+        "npz": "madbench.data.npz",
     },
 )
 

@@ -24,8 +24,8 @@ class Family(Protocol):
     """A model family.
 
     Attributes:
-      segments: calls of `fit` that make up one fit. The state carries its step, so that calls with one key continue
-        each other; between them the host shows progress and can stop.
+      segments: parts of one fit. The state carries its step, so that calls of `fit` with one key continue each other;
+        between segments the host shows progress and can stop.
       steps: optimizer steps of one fit; 0 where the fit is exact.
       batch_size: samples per step; 0 where the fit takes the whole set.
       min_samples: smallest training set that can be fitted.
@@ -42,7 +42,7 @@ class Family(Protocol):
         """A new model."""
 
     def fit(self, key: jax.Array, training_set: Any, state: State) -> tuple[State, jax.Array]:
-        """Advances by one segment on `training_set` (`training_set.TrainingSet`).
+        """Advances by one segment on `training_set` (`training_set.TrainingSet`), or by a step where `Given.stepwise`.
 
         Returns:
           (state, curve float32 `[points]`): the training loss, averaged over equal parts of the segment.
@@ -107,6 +107,7 @@ class Given:
       bounds: least and greatest value that the data can have; None where there are none.
       capacity: samples of the largest training set; 0 where unknown.
       group: the devices that share one run.
+      stepwise: a call of `fit` is one optimizer step and no loop, for programs that are slow within one.
     """
 
     shape: tuple[int, ...]
@@ -114,6 +115,7 @@ class Given:
     bounds: tuple[float, float] | None = None
     capacity: int = 0
     group: Group = Group()
+    stepwise: bool = False
 
 
 def check_whole(least: int, **settings) -> None:

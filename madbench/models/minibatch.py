@@ -62,7 +62,7 @@ class Minibatch:
         return next(s for s in range(10, 0, -1) if self.steps % s == 0)
 
     def fit(self, key: jax.Array, training_set: Any, state: State) -> tuple[State, jax.Array]:
-        """`steps / segments` optimizer steps."""
+        """`steps / segments` optimizer steps, or one where the plan asks for it."""
         total = jnp.ceil(self.epochs * training_set.size / self.batch_size) if self.epochs else self.steps
 
         def one(state, _):
@@ -74,6 +74,9 @@ class Minibatch:
                 new = jax.tree.map(lambda a, b: jnp.where(state.step < total, a, b), new, state)
             return new, loss
 
+        if self.given.stepwise:  # not a loop of one step either
+            state, loss = one(state, None)
+            return state, loss[None]
         state, losses = jax.lax.scan(one, state, length=self.steps // self.segments)
         points = next(p for p in range(10, 0, -1) if losses.shape[0] % p == 0)
         return state, losses.reshape(points, -1).mean(axis=1)

@@ -1,0 +1,55 @@
+"""CONTRIBUTING's example of a model family does what it says, by one file and one line."""
+
+import importlib.util
+import pathlib
+import re
+import sys
+
+import numpy as np
+import pytest
+
+import madbench
+from madbench import experiment, models, results
+from madbench.config import base
+
+TEXT = (pathlib.Path(madbench.__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text()
+
+
+@pytest.fixture
+def bootstrap(tmp_path, monkeypatch):
+    """The example installed as it says: its file's module, and its line in the registry."""
+    code, line = (
+        re.search(r"`madbench/models/(bootstrap\.py)`.*?```python\n(.*?)```.*?```python\n(.*?)```", TEXT, re.S)[2],
+        re.search(r'^("bootstrap": .*),$', TEXT, re.M)[1],
+    )
+    assert len(code.splitlines()) < 40
+    (tmp_path / "bootstrap.py").write_text(code)
+    spec = importlib.util.spec_from_file_location("madbench.models.bootstrap", tmp_path / "bootstrap.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    name, path = re.findall(r'"([\w.]+)"', line)
+    monkeypatch.setitem(models.FAMILIES, name, path)
+    return name
+
+
+def test_the_example_runs_through_its_loops(bootstrap, tmp_path):
+    """Resampling n points leaves E var (1 - 1/n)^t of a variance, and n/(n-1) of it to the unbiased estimate."""
+    n, generations = 20, 6
+    config = base("gaussian", bootstrap)
+    config.data.update({"dimension": 2, "n_reference": 200})
+    config.metrics.features = "raw"
+    config.n_initial, config.generations, config.seeds = n, generations, 200
+    config.loops, config.biases, config.n_grid = ("fully_synthetic",), (1.0, 0.5), 0
+    config.metrics.names = ("fd", "precision")
+    experiment.run(config, str(tmp_path / "work"))
+    rows = results.load(tmp_path / "work").rows
+    assert {row["status"] for row in rows} == {"ok"}
+    assert {row["model"] for row in rows} == {"bootstrap"}
+    mean_fd = [
+        np.mean([row["fd"] for row in rows if row["bias"] == bias and row["generation"] == generations])
+        for bias in (1.0, 0.5)
+    ]
+    assert mean_fd[0] < mean_fd[1]  # λ below 1 loses variance faster
+    first = np.mean([row["fd"] for row in rows if row["bias"] == 1.0 and row["generation"] == 1])
+    assert mean_fd[0] > 2 * first
