@@ -132,7 +132,7 @@ def saved(workdir, progress):
 
 
 def result(workdir):
-    """What must not depend on how often a job was stopped: rows, reference, samples, pictures of them; which timings."""
+    """What must not depend on how often a job was stopped: rows, reference, samples and drift; which timings."""
     timing = [json.loads(line) for line in (workdir / "timing.jsonl").read_text().splitlines()]
     return {
         "metrics": (workdir / "metrics.jsonl").read_bytes(),
