@@ -101,11 +101,11 @@ def _plot_planes(cells: Cells, shown: list[int], axes: np.ndarray, density: np.n
                 continue
             left = _LEFT + j * (width + _GAP)
             page.write(left, top + _CELL_LINE + 12, f"t = {t}", size=8)
-            axis = page.panel(left, top + _CELL_LINE + _PANEL_LINE, width, height)
-            axis.tick_params(labelleft=j == 0, labelbottom=i == len(cells) - 1)
-            axis.set(xlim=axes[0, [0, -1]], ylim=axes[1, [0, -1]])
-            _shade(axis, axes, density)
-            _scatter(axis, np.asarray(generations[t], np.float64), axes)
+            panel = page.panel(left, top + _CELL_LINE + _PANEL_LINE, width, height)
+            panel.tick_params(labelleft=j == 0, labelbottom=i == len(cells) - 1)
+            panel.set(xlim=axes[0, [0, -1]], ylim=axes[1, [0, -1]])
+            _shade(panel, axes, density)
+            _scatter(panel, np.asarray(generations[t], np.float64), axes)
     handles = [Patch(facecolor=colour) for colour in reversed(_TRUTH.values())]
     labels = [f"true density: {share:.0%}" if i == 0 else f"{share:.0%}" for i, share in enumerate(reversed(_TRUTH))]
     labels[-1] += " of its mass"
@@ -121,23 +121,23 @@ def mass_levels(density: np.ndarray, shares: Sequence[float]) -> list[float]:
     return [float(falling[np.searchsorted(held, share * held[-1])]) for share in shares]
 
 
-def _shade(axis: Axes, axes: np.ndarray, density: np.ndarray) -> None:
+def _shade(panel: Axes, axes: np.ndarray, density: np.ndarray) -> None:
     # a density too narrow for the grid may have all of its mass at one point, and then one level, or none above zero
     pairs = zip(mass_levels(density, list(_TRUTH)), _TRUTH.values(), strict=True)
     regions = {level: colour for level, colour in pairs if level > 0}
     if regions:
-        axis.contourf(*axes, density.T, levels=[*regions, np.inf], colors=list(regions.values()), zorder=1)
-        axis.contour(*axes, density.T, levels=[min(regions)], zorder=3, **_OUTLINE)
+        panel.contourf(*axes, density.T, levels=[*regions, np.inf], colors=list(regions.values()), zorder=1)
+        panel.contour(*axes, density.T, levels=[min(regions)], zorder=3, **_OUTLINE)
 
 
-def _scatter(axis: Axes, x: np.ndarray, axes: np.ndarray) -> None:
+def _scatter(panel: Axes, x: np.ndarray, axes: np.ndarray) -> None:
     """The samples `[n, 2]` that lie within the axes; the rest in words."""
     inside = x[_within(x, axes)][:_MAX_POINTS]
-    axis.plot(*inside.T, linestyle="", marker="o", markersize=1.8, markeredgewidth=0, color=_POINT, alpha=0.45)
+    panel.plot(*inside.T, linestyle="", marker="o", markersize=1.8, markeredgewidth=0, color=_POINT, alpha=0.45)
     if len(inside) and np.all(np.ptp(inside, axis=0) < _NARROW * np.ptp(axes, axis=1)):
         ring = {"marker": "o", "markersize": 11, "markerfacecolor": "none", "markeredgewidth": 1.3}
-        axis.plot(*inside.mean(axis=0), linestyle="", color=_POINT, zorder=4, **ring)
-    _note(axis, remarks(x, axes))
+        panel.plot(*inside.mean(axis=0), linestyle="", color=_POINT, zorder=4, **ring)
+    _note(panel, remarks(x, axes))
 
 
 # ---- the line --------------------------------------------------------------------------------------------------------
@@ -245,13 +245,13 @@ def _percent(share: float) -> str:
     return f"{min(max(round(100 * share), 1), 99)} %"
 
 
-def _note(axis: Axes, lines: Sequence[str]) -> None:
+def _note(panel: Axes, lines: Sequence[str]) -> None:
     """Words in the upper left corner of a panel, one line below the other."""
     for i, text in enumerate(lines):
         place = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset pixels"}
         back = {"boxstyle": "square,pad=0.1", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
         style = {"va": "top", "fontsize": 7.5, "color": _INK, "bbox": back, "zorder": 5}
-        axis.annotate(text, xytext=(5, -4 - _NOTE * i), **place, **style)
+        panel.annotate(text, xytext=(5, -4 - _NOTE * i), **place, **style)
 
 
 class _Page:

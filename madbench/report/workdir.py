@@ -20,43 +20,42 @@ def write(result: Result) -> list[str]:
     written = table.write(result)
     curves.plot(result).savefig(result.path / "curves.png")
     written.append("curves.png")
-    images, points = (load_samples(result, dimensions) for dimensions in (4, 2))
-    if images:
-        longest = max(images.values(), key=len)
-        stacked = {cell: np.stack(list(arrays.values())) for cell, arrays in images.items()}
+    samples = load_samples(result)
+    truth = result.path / "samples" / "density.npz"
+    if _of_dimensions(samples, 4):
+        longest = max(samples.values(), key=len)
+        stacked = {cell: np.stack(list(arrays.values())) for cell, arrays in samples.items()}
         grid.plot(stacked, generations=list(longest)).savefig(result.path / "samples.png", dpi="figure")
         written.append("samples.png")
-    truth = result.path / "samples" / "density.npz"
-    if points and truth.is_file():
+    if _of_dimensions(samples, 2) and truth.is_file():
         cell, seed = planned(result)[0], result.config["seeds"][0]
         title = f"{cell.task}, {cell.model}: samples of seed {seed}"
-        figure = drift.plot(points, _read(truth, "axes"), _read(truth, "density"), title=title)
+        figure = drift.plot(samples, _read(truth, "axes"), _read(truth, "density"), title=title)
         figure.savefig(result.path / "drift.png", dpi="figure")
         written.append("drift.png")
     return written
 
 
-def load_samples(result: Result, dimensions: int) -> Samples:
+def load_samples(result: Result) -> Samples:
     """The saved samples of each cell's first seed.
 
-    Args:
-      result: a workdir.
-      dimensions: of the arrays that are wanted: 4 for images uint8 `[n, height, width, channels]`, 2 for points
-        float32 `[n, d]`.
-
     Returns:
-      (loop, λ) -> generation -> array, without cells that have none.
+      (loop, λ) -> generation -> images uint8 `[n, height, width, channels]` or points float32 `[n, d]`, without the
+      cells that have none.
     """
     seed = result.config["seeds"][0]
     found: Samples = {}
     for cell in result.reference["cells"]:
         folder = result.path / "samples" / results.slug(cell["loop"], cell["bias"], seed)
         files = {int(file.stem.rpartition("-")[2]): file for file in folder.glob("generation-*.npz")}
-        arrays = {t: _read(files[t], "x") for t in sorted(files)}
-        arrays = {t: array for t, array in arrays.items() if array.ndim == dimensions}
-        if arrays:
-            found[cell["loop"], cell["bias"]] = arrays
+        if files:
+            found[cell["loop"], cell["bias"]] = {t: _read(files[t], "x") for t in sorted(files)}
     return found
+
+
+def _of_dimensions(samples: Samples, dimensions: int) -> bool:
+    """Whether there are samples, and arrays of so many dimensions; those of a workdir are all of one kind."""
+    return any(array.ndim == dimensions for arrays in samples.values() for array in arrays.values())
 
 
 def _read(path: pathlib.Path, name: str) -> np.ndarray:
