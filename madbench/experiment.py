@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from madbench import checkpoints, display, environment, fleet, floors, grid, results, resume
+from madbench import checkpoints, data, display, environment, fleet, floors, grid, results, resume
 from madbench.checkpoints import Checkpoints, Progress
 from madbench.generation import Kept, Shared, Work
 from madbench.metrics import features
@@ -148,6 +148,10 @@ class _Experiment:
             },
         )
         environment.write(self.path / "environment.json", job, self.show.say)
+        if results.has_drift(job.source.shape, job.source.bounds) and job.source.density is not None:
+            (self.path / "samples").mkdir(exist_ok=True)
+            axes, density = data.density_grid(job.source)
+            np.savez(self.path / "samples" / "density.npz", axes=axes, density=density)
 
     def _compile(self) -> None:
         """Every program of the job, before its first wave; each is compiled once, whatever the grid."""
@@ -201,7 +205,7 @@ class _Experiment:
         rows = self._rows(runs, generation, states, out)
         watch.lap("evaluate")
 
-        self._save_grids(runs, generation, out.get("grid"))
+        self._save_samples(runs, generation, out)
         results.append_rows(self.path / "metrics.jsonl", rows)
         timing = self._timing(wave, generation, n, watch, (job.family.segments - first) / job.family.segments)
         results.append_rows(self.path / "timing.jsonl", [timing])
@@ -264,15 +268,21 @@ class _Experiment:
             "sample_flops": job.sample_flops() * n,
         }
 
-    def _save_grids(self, runs, generation, grids) -> None:
-        if grids is None:
+    def _save_samples(self, runs, generation, out) -> None:
+        """What pictures show: images as bytes, points as they are."""
+        if generation not in results.sampled_generations(self.job.generations):
             return
-        bounds = self.job.source.bounds
-        for each, x in zip(runs, grids, strict=True):
+        arrays = out.get("samples")
+        if "grid" in out:
+            low, high = self.job.source.bounds
+            unit = (np.nan_to_num(out["grid"], nan=low) - low) / (high - low)
+            arrays = np.round(255 * unit).astype(np.uint8)
+        if arrays is None:
+            return
+        for each, x in zip(runs, arrays, strict=True):
             folder = self.path / "samples" / results.slug(each.loop.name, each.bias, each.seed)
             folder.mkdir(parents=True, exist_ok=True)
-            unit = (np.nan_to_num(x, nan=bounds[0]) - bounds[0]) / (bounds[1] - bounds[0])
-            np.savez(folder / f"generation-{generation:04d}.npz", x=np.round(255 * unit).astype(np.uint8))
+            np.savez(folder / f"generation-{generation:04d}.npz", x=x)
 
     def _save(self, progress: Progress, kept, work, n: int) -> None:
         tree = (self.fleet.gather(kept, n), None if work is None else self.fleet.gather(work, n))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from madbench import loops
+from madbench import loops, results
 from madbench.metrics import Evaluator
 from madbench.models import Family
 from madbench.randomness import Role, key_for
@@ -124,7 +124,8 @@ class Generation:
         """Draws the generation's synthetic samples once: the memory keeps the first of them, the metrics see as many.
 
         Returns:
-          (kept, {"features" [n_samples, feature], "n_real", "n_synthetic", "alive", "grid" [n_grid, *shape]}).
+          (kept, {"features" [n_samples, feature], "n_real", "n_synthetic", "alive"}) and what pictures show: of images
+          "grid" [n_grid, *shape], of points on a line or a plane "samples" [n_samples, d], those that the metrics see.
         """
         kept, work = carry
         source = shared.source
@@ -145,6 +146,8 @@ class Generation:
         if self.n_grid:
             grid = self.family.sample(key_for(cell.seed, 0, Role.GRID), work.state, self.n_grid, cell.bias)
             out["grid"] = _clip(grid.x, source.bounds)
+        if results.has_drift(source.shape, source.bounds):
+            out["samples"] = samples.x[: self.n_samples]
         params = work.state.params if self.finetunes else ()
         return Kept(loops.remember(kept.memory, samples, t), params, alive), out
 

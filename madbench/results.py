@@ -6,7 +6,13 @@ A workdir holds (schema version 1):
   reference.json    feature network, samples per metric, and the floors: each metric between disjoint real samples
   metrics.jsonl     one row per (run, generation); only what is deterministic
   timing.jsonl      one row per (wave, generation): seconds by phase, floating-point operations
-  checkpoints/, samples/, table.md, pictures
+  samples/SLUG/generation-0001.npz, of the generations of `sampled_generations`
+                    images: x uint8 [n, height, width, channels], the fixed-noise grid
+                    points on a line or a plane: x float32 [n_samples, d], what the metrics saw; not always finite
+  samples/density.npz
+                    such points, where the true density is known: axes float64 [d, points], its grid; density float64
+                    [points] or [points, points], at (axes[0, i], axes[1, j])
+  checkpoints/, table.md, pictures
 Numbers are numbers; what does not exist is null. JSON is strict: no NaN, no Infinity.
 """
 
@@ -230,6 +236,29 @@ def slug(loop: str, bias: float, seed: int) -> str:
 def bias_text(bias: float) -> str:
     """ "1", "0.8", and every digit where fewer would name another λ."""
     return f"{bias:g}" if float(f"{bias:g}") == bias else repr(bias)
+
+
+def has_drift(shape: tuple[int, ...], bounds: tuple[float, float] | None) -> bool:
+    """Whether samples of `shape` within `bounds` are points of which a drift chart can be drawn."""
+    return bounds is None and shape in ((1,), (2,))
+
+
+def sampled_generations(generations: int, at_most: int = 50) -> list[int]:
+    """The generations whose samples are kept, or shown: all, or `at_most` of them, from the first to the last.
+
+    Beyond that they are in geometric progression, as far as whole numbers allow, for loops change most at first.
+
+    Args:
+      generations: T.
+      at_most: 2 or more.
+    """
+    if generations <= at_most:
+        return list(range(1, generations + 1))
+    chosen = [1]
+    for left in range(at_most - 1, 0, -1):
+        t = chosen[-1]
+        chosen.append(max(t + 1, round(t * (generations / t) ** (1 / left))))
+    return chosen
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:

@@ -6,6 +6,7 @@ import json
 import math
 import pathlib
 import re
+import shutil
 import time
 
 import jax
@@ -14,10 +15,12 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from madbench import __version__, experiment, results
+from madbench import __version__, data, experiment, results
 from madbench.config import base
 from madbench.display import PlainLines
 from madbench.generation import Generation
+from madbench.report import grid
+from madbench.report import workdir as workdir_report
 
 LOOPS = ("fully_synthetic", "fresh_data(n_fresh=30,n_synthetic=40)", "fixed_ratio")
 # (n_real, n_synthetic) of generation 1 and of the later ones
@@ -278,14 +281,82 @@ def test_running_again_when_finished_changes_nothing_and_is_fast(workdir, featur
     assert content() == before
 
 
+def test_the_picture_numbers_the_generations_that_were_kept(workdir, tmp_path, monkeypatch):
+    shutil.copytree(workdir, tmp_path / "work")
+    for folder in (tmp_path / "work" / "samples").iterdir():
+        (folder / "generation-0003.npz").rename(folder / "generation-10000.npz")
+    drawn, grid_plot = [], grid.plot
+    monkeypatch.setattr(grid, "plot", lambda *args, **options: drawn.append(options) or grid_plot(*args))
+    workdir_report.write(results.load(tmp_path / "work"))
+    assert drawn == [{"generations": [1, 2, 10000]}]
+
+
+# ------------------------------------------------------------------------------------------- points, and their drift
+
+
+def samples(file):
+    with np.load(file, allow_pickle=False) as content:
+        return content["x"]
+
+
+def test_points_are_kept_as_the_metrics_saw_them(sound_workdir):
+    """FD over raw features is the distance of the saved samples from the reference, computed in another way."""
+    reference = np.float64(data.load("gaussian", dimension=2, n_reference=40).reference.x)
+    folder = sound_workdir / "samples"
+    runs = {(row["loop"], row["bias"], row["seed"]) for row in read(sound_workdir / "metrics.jsonl")}
+    assert {p.name for p in folder.iterdir()} == {results.slug(*each) for each in runs} | {"density.npz"}
+    for row in read(sound_workdir / "metrics.jsonl"):
+        name = results.slug(row["loop"], row["bias"], row["seed"])
+        assert len(list((folder / name).iterdir())) == 4
+        x = samples(folder / name / f"generation-{row['generation']:04d}.npz")
+        assert (x.shape, x.dtype) == ((40, 2), np.float32)
+        a, b = np.cov(np.float64(x).T), np.cov(reference.T)
+        root = np.sqrt(np.linalg.eigvals(a @ b).real.clip(0)).sum()
+        fd = np.sum((x.mean(0) - reference.mean(0)) ** 2) + np.trace(a) + np.trace(b) - 2 * root
+        assert row["fd"] == pytest.approx(fd, rel=1e-3, abs=1e-4)
+
+
+def test_the_true_density_is_kept_once_and_drift_is_drawn(sound_workdir):
+    with np.load(sound_workdir / "samples" / "density.npz", allow_pickle=False) as content:
+        axes, density = content["axes"], content["density"]
+    x, y = axes
+    np.testing.assert_allclose(density, np.exp(-(x[:, None] ** 2 + y**2) / 2) / (2 * np.pi))
+    assert axes.dtype == density.dtype == np.float64
+    assert (sound_workdir / "drift.png").read_bytes().startswith(b"\x89PNG")
+    assert not (sound_workdir / "samples.png").exists()
+
+
+def test_a_workdir_without_a_density_has_no_drift_chart(sound_workdir, tmp_path):
+    shutil.copytree(sound_workdir, tmp_path / "work")
+    (tmp_path / "work" / "drift.png").unlink()
+    (tmp_path / "work" / "samples" / "density.npz").unlink()
+    assert "drift.png" not in workdir_report.write(results.load(tmp_path / "work"))
+    assert not (tmp_path / "work" / "drift.png").exists()
+
+
+def test_samples_of_long_jobs_are_kept_of_some_generations(tmp_path, feature_cache, monkeypatch):
+    choose = results.sampled_generations
+    monkeypatch.setattr(results, "sampled_generations", lambda generations, at_most=3: choose(generations, at_most))
+    run(gaussian(), tmp_path / "work", feature_cache)
+    folders = [p for p in (tmp_path / "work" / "samples").iterdir() if p.is_dir()]
+    assert len(folders) == 8
+    for folder in folders:
+        assert sorted(p.name for p in folder.iterdir()) == [f"generation-000{t}.npz" for t in (1, 2, 4)]
+
+
 # --------------------------------------------------------------------------------------------------------- divergence
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory, feature_cache):
+def sound_workdir(tmp_path_factory, feature_cache):
     path = tmp_path_factory.mktemp("sound") / "work"
     run(gaussian(), path, feature_cache)
-    return read(path / "metrics.jsonl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def sound(sound_workdir):
+    return read(sound_workdir / "metrics.jsonl")
 
 
 def test_a_run_that_diverges_is_null_from_then_on_and_the_others_go_on(tmp_path, feature_cache, monkeypatch, sound):
@@ -312,6 +383,10 @@ def test_a_run_that_diverges_is_null_from_then_on_and_the_others_go_on(tmp_path,
     table = (tmp_path / "work" / "table.md").read_text()
     (line,) = (x for x in table.splitlines() if re.match(r"\| gaussian +\| fully_synthetic +\| +1 \|", x))
     assert "1/2" in line
+    diverged = tmp_path / "work" / "samples" / results.slug("fully_synthetic", 1.0, 1)
+    finite = [np.isfinite(samples(diverged / f"generation-{t:04d}.npz")).any() for t in range(1, 5)]
+    assert finite == [True, False, False, False]
+    assert (tmp_path / "work" / "drift.png").stat().st_size > 5000
 
 
 def test_divergence_by_settings_alone(tmp_path, feature_cache):

@@ -132,13 +132,14 @@ def saved(workdir, progress):
 
 
 def result(workdir):
-    """What must not depend on how often a job was stopped: rows and reference, to the byte; grids; which timings."""
+    """What must not depend on how often a job was stopped: rows, reference, samples and drift; which timings."""
     timing = [json.loads(line) for line in (workdir / "timing.jsonl").read_text().splitlines()]
     return {
         "metrics": (workdir / "metrics.jsonl").read_bytes(),
         "reference": (workdir / "reference.json").read_bytes(),
         "table": (workdir / "table.md").read_bytes(),
         "samples": {p.relative_to(workdir): p.read_bytes() for p in workdir.rglob("*.npz")},
+        "drift": drift.read_bytes() if (drift := workdir / "drift.png").exists() else None,
         "timing": [(row["wave"], row["generation"]) for row in timing],
     }
 
@@ -152,6 +153,8 @@ def gaussian(place, environment):
     assert "Warning" not in said
     assert "resuming" not in said
     assert rows(place / "calm" / "work") == 6 * 12
+    assert len(list((place / "calm" / "work" / "samples").rglob("*.npz"))) == 6 * 12 + 1, "and the true density"
+    assert (place / "calm" / "work" / "drift.png").exists()
     return place / "calm" / "work"
 
 

@@ -1,5 +1,6 @@
 """Where real samples come from. One file per source, one line each in the registry."""
 
+from madbench.data.density import density_grid
 from madbench.data.source import Source
 from madbench.registry import Registry
 
@@ -33,4 +34,4 @@ def load(source: str, **settings) -> Source:
     return SOURCES.find(source)(**settings)
 
 
-__all__ = ["SOURCES", "Source", "load"]
+__all__ = ["SOURCES", "Source", "density_grid", "load"]

@@ -35,7 +35,13 @@ def load(dimension: int = 100, n_reference: int = 1000, split_seed: int = 0) -> 
         bounds=None,
         fingerprint=fingerprint(f"gaussian[{dimension}]", "1", None, np.asarray(reference.x)),
         draw=draw,
+        density=standard_normal_density,
     )
+
+
+def standard_normal_density(x: np.ndarray) -> np.ndarray:
+    """Of N(0, I), float64 `[n, d]` -> `[n]`."""
+    return np.exp(-0.5 * np.sum(x**2, axis=1)) / (2 * np.pi) ** (x.shape[1] / 2)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,6 +31,7 @@ class Source(Protocol):
       available: real samples in that pool, None where endless.
       reference: the samples that metrics compare with; never trained on.
       fingerprint: name, version, count and sha256 of the data.
+      density: exact probability density on the host, float64 [n, d] -> [n]; None for finite sets.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Source(Protocol):
     available: int | None
     reference: Samples
     fingerprint: dict[str, Any]
+    density: Callable | None
 
     def order(self, key: jax.Array) -> Any:
         """The stream of real samples of one run."""
@@ -80,6 +82,10 @@ class FiniteSource:
     def available(self) -> int:
         return self.pool.y.shape[0]
 
+    @property
+    def density(self) -> None:
+        return None
+
     def order(self, key: jax.Array) -> jax.Array:
         """A permutation of the pool, int32 `[available]`."""
         return jax.random.permutation(key, jnp.arange(self.available, dtype=jnp.int32))
@@ -101,6 +107,7 @@ class EndlessSource:
     bounds: tuple[float, float] | None = _static()
     fingerprint: dict[str, Any] = _static()
     draw: Callable[[jax.Array], Samples] = _static()  # key -> one sample, x [*shape], y []
+    density: Callable | None = dataclasses.field(default=None, metadata={"static": True})
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -1,10 +1,14 @@
-"""What `run` leaves beside its rows: the table in every format, the metric curves and the sample grid."""
+"""What `run` leaves beside its rows: the table in every format, the metric curves, and pictures of the samples."""
+
+import pathlib
 
 import numpy as np
 
 from madbench import results
-from madbench.report import curves, grid, table
+from madbench.report import curves, drift, grid, planned, table
 from madbench.results import Result
+
+Samples = dict[tuple[str, float], dict[int, np.ndarray]]  # (loop, λ) -> generation -> the saved array
 
 
 def write(result: Result) -> list[str]:
@@ -17,28 +21,43 @@ def write(result: Result) -> list[str]:
     curves.plot(result).savefig(result.path / "curves.png")
     written.append("curves.png")
     samples = load_samples(result)
-    if samples:
-        grid.plot(samples).savefig(result.path / "samples.png", dpi="figure")
+    truth = result.path / "samples" / "density.npz"
+    if _of_dimensions(samples, 4):
+        longest = max(samples.values(), key=len)
+        stacked = {cell: np.stack(list(arrays.values())) for cell, arrays in samples.items()}
+        grid.plot(stacked, generations=list(longest)).savefig(result.path / "samples.png", dpi="figure")
         written.append("samples.png")
+    if _of_dimensions(samples, 2) and truth.is_file():
+        cell, seed = planned(result)[0], result.config["seeds"][0]
+        title = f"{cell.task}, {cell.model}: samples of seed {seed}"
+        figure = drift.plot(samples, _read(truth, "axes"), _read(truth, "density"), title=title)
+        figure.savefig(result.path / "drift.png", dpi="figure")
+        written.append("drift.png")
     return written
 
 
-def load_samples(result: Result) -> dict[tuple[str, float], np.ndarray]:
-    """The fixed-noise grids of each cell's first seed.
+def load_samples(result: Result) -> Samples:
+    """The saved samples of each cell's first seed.
 
     Returns:
-      (loop, λ) -> uint8 `[generation, n, height, width, channels]`.
+      (loop, λ) -> generation -> images uint8 `[n, height, width, channels]` or points float32 `[n, d]`, without the
+      cells that have none.
     """
     seed = result.config["seeds"][0]
-    found = {}
+    found: Samples = {}
     for cell in result.reference["cells"]:
         folder = result.path / "samples" / results.slug(cell["loop"], cell["bias"], seed)
-        files = sorted(folder.glob("generation-*.npz"))
+        files = {int(file.stem.rpartition("-")[2]): file for file in folder.glob("generation-*.npz")}
         if files:
-            found[cell["loop"], cell["bias"]] = np.stack([_read(file) for file in files])
+            found[cell["loop"], cell["bias"]] = {t: _read(files[t], "x") for t in sorted(files)}
     return found
 
 
-def _read(path) -> np.ndarray:
+def _of_dimensions(samples: Samples, dimensions: int) -> bool:
+    """Whether there are samples, and arrays of so many dimensions; those of a workdir are all of one kind."""
+    return any(array.ndim == dimensions for arrays in samples.values() for array in arrays.values())
+
+
+def _read(path: pathlib.Path, name: str) -> np.ndarray:
     with np.load(path, allow_pickle=False) as file:
-        return file["x"]
+        return file[name]
