@@ -11,6 +11,8 @@ SOURCES = Registry(
     {
         "digits": "madbench.data.digits",
         "gaussian": "madbench.data.gaussian",
+        "mixture": "madbench.data.mixture",
+        "rosenbrock": "madbench.data.rosenbrock",
     },
 )
 
