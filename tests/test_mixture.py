@@ -221,6 +221,35 @@ def test_samples_have_the_mixtures_weights_means_and_scaled_covariances(bias):
         assert np.abs((np.cov(own.T) - bias * covariance[k]) / scale).max() < 5 * math.sqrt(2 / len(own))
 
 
+def test_a_fully_synthetic_loop_loses_modes_as_neutral_drift_does():
+    """Far apart, a mode's share of n samples is a Wright-Fisher chain: from j of n to Binomial(n, j / n)."""
+    n, modes, generations, runs = 40, 4, 12, 400
+    family = Mixture(shape=(1,), components=modes, iterations=3)
+
+    def run(key):
+        which, noise = jax.random.randint(key, (n,), 0, modes), jax.random.normal(jax.random.fold_in(key, 1), (n,))
+        first = (10.0 * which + 0.01 * noise)[:, None]
+
+        def step(x, key):
+            data = GatheredSet(Samples(x, jnp.zeros(n, jnp.int32)), jnp.int32(n), key)
+            state, _ = family.fit(key, data, family.init(key))
+            x = family.sample(jax.random.fold_in(key, 1), state, n, jnp.float32(1)).x
+            nearest = jnp.round(x[:, 0] / 10)
+            return x, jnp.sum(jnp.any(nearest[:, None] == jnp.arange(modes), axis=0))
+
+        return jax.lax.scan(step, first, jax.random.split(jax.random.fold_in(key, 2), generations))[1]
+
+    left = np.asarray(jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), runs)))
+    counts = np.arange(n + 1)
+    step = stats.binom.pmf(counts, n, counts[:, None] / n)
+    chance = stats.binom.pmf(counts, n, 1 / modes)
+    for t in range(generations):
+        chance = chance @ step
+        error = math.sqrt(modes * chance[0] * (1 - chance[0]) / runs)  # at most: when one is lost, others gain
+        assert abs(left[:, t].mean() - modes * (1 - chance[0])) < 4 * error
+    assert left[:, -1].mean() < 3.5
+
+
 def test_images_are_flattened_and_given_back():
     x = np.random.default_rng(0).normal(size=(40, 2, 3, 1))
     params, _ = fit(x, components=2, iterations=3, covariance_floor=0.1)
