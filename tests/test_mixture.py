@@ -171,6 +171,16 @@ def test_components_without_samples_do_no_harm():
         assert np.abs(x[:, None] - np.asarray(points)).max(axis=2).min(axis=1).max() < 0.01
 
 
+def test_samples_on_a_line_have_a_fit():
+    """Their covariances are singular, and the floor is a ten-billionth of the variance."""
+    t = 100 * np.random.default_rng(0).normal(size=300)
+    params, curve = fit(np.stack([t, 3 * t, -t], axis=1), components=4, iterations=20)
+    assert all(np.isfinite(leaf).all() for leaf in (*params, curve))
+    x = sample(params, 2000, 1.0, (3,))
+    assert (x @ np.asarray([3, -1, 0]) / math.sqrt(10)).std() < 0.01 * x[:, 0].std()
+    assert x[:, 0].std() == pytest.approx(t.std(), rel=0.1)
+
+
 def test_a_lost_component_keeps_what_it_was():
     x, weight, mean, covariance = problem(2)
     far = mean.copy()

@@ -39,8 +39,7 @@ class Mixture:
     """Σ πₖ N(μₖ, Σₖ) by EM, from scratch in each fit; λ samples from N(μₖ, λΣₖ) (PROTOCOL, section 3; ours).
 
     Each fit starts at k-means++ centres with every member given to the nearest. A component that has lost all its
-    samples keeps its mean and covariance, and weight 0. A covariance that float32 cannot tell from a singular one has
-    no density, and the run counts as diverged: the floor must exceed a millionth of the data's variance.
+    samples keeps its mean and covariance, and weight 0.
 
     Attributes:
       shape: of one sample; flattened to d numbers.
@@ -170,15 +169,19 @@ def maximize(x: jax.Array, share: jax.Array, params: MixtureParams, floor: float
       x: `[n, d]`.
       share: of each component in each sample, `[k, n]`; 0 for padding.
       params: before the step; what a component that has lost its samples keeps.
-      floor: added to the diagonals of the covariances.
+      floor: added to the diagonals of the covariances, beside what rounding may have taken from their eigenvalues.
     """
+    d = x.shape[1]
     count = share.sum(axis=1)
     lost = count < jnp.finfo(count.dtype).eps
     divisor = jnp.where(lost, 1.0, count)
     mean = jnp.matmul(share, x, precision="highest") / divisor[:, None]
     centred = x.T - mean[:, :, None]
     scatter = jnp.matmul(centred * share[:, None], centred.swapaxes(1, 2), precision="highest")
-    covariance = scatter / divisor[:, None, None] + floor * jnp.eye(x.shape[1])
+    covariance = scatter / divisor[:, None, None]
+    # two samples, or any on a line, have a singular covariance: a floor far below the other eigenvalues is lost in it
+    rounding = 8 * d * jnp.finfo(covariance.dtype).eps
+    covariance += jnp.eye(d) * (floor + rounding * jnp.diagonal(covariance, axis1=1, axis2=2)[:, None])
     return MixtureParams(
         jnp.where(lost, 0.0, count) / count.sum(),
         jnp.where(lost[:, None], params.mean, mean),
