@@ -49,7 +49,5 @@ def measure(source: Any, extractor: Any, reference: jax.Array, evaluator: Evalua
         drawn = np.asarray([v[metric.name] for v in values])
         mean = drawn.mean()
         p5, p95 = mean + widen * (np.percentile(drawn, (5, 95)) - mean)
-        if metric.direction == "higher":  # a share
-            p95 = min(p95, 1.0)
-        floors[metric.name] = {"mean": float(mean), "p5": float(p5), "p95": float(p95)}
+        floors[metric.name] = {"mean": float(mean), "p5": float(p5), "p95": float(min(p95, metric.most))}
     return floors

@@ -116,9 +116,9 @@ def prepare(config: Any, *, wave_size: int = 0) -> Job:
     plain = config if isinstance(config, dict) else configs.resolve(config)
     data_settings = dict(plain["data"])
     reuse = data_settings.pop("reuse_fresh")
-    metrics = select(plain["metrics"]["names"])
     parsed = [loops.parse(text, plain["n_initial"]) for text in plain["loops"]]
     source = data.load(**data_settings)
+    metrics = select(plain["metrics"]["names"], source.modes if plain["metrics"]["features"] == "raw" else None)
     _check_reference(metrics, source)
     features.check(plain["metrics"]["features"], source.shape, source.num_classes)
     notes = _same_loops(parsed) + _check_real_data(parsed, source, plain["generations"], reuse)

@@ -1,4 +1,4 @@
-"""`Samples`: the one shape in which data, models and metrics hand images to each other."""
+"""What data, models and metrics hand to each other: `Samples`, and the modes of a distribution that has some."""
 
 from typing import NamedTuple
 
@@ -15,3 +15,15 @@ class Samples(NamedTuple):
 
     x: jax.Array
     y: jax.Array
+
+
+class Modes(NamedTuple):
+    """The modes of a real distribution. Hashable, so that it can be a static field.
+
+    Attributes:
+      centres: one tuple of d numbers per mode.
+      radius: a sample at most this far from a centre belongs to that mode.
+    """
+
+    centres: tuple[tuple[float, ...], ...]
+    radius: float

@@ -77,7 +77,8 @@ class Case:
 
     def build(self, short=True, **more):
         settings = self.settings | (self.short if short else {}) | more
-        return models.build(self.family, Given((2,), self.num_classes), **settings)
+        given = Given((2,), self.num_classes, capacity=64 if short else 512)  # of the sets that these tests fit
+        return models.build(self.family, given, **settings)
 
 
 CASES = {
@@ -103,6 +104,8 @@ CASES = {
         {"steps": 20, "width": 8, "discriminator_width": 8, "batch_size": 16},
         num_classes=CLASSES,
     ),
+    "mixture": Case("mixture", {"components": 4}, {"iterations": 20}, num_classes=0),
+    "kde": Case("kde", {}, {}, num_classes=0, biases=(1.0, 0.5, 0.01)),  # the variance is 1 + λ/8 of the data's
 }  # fmt: skip
 every_family = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 

@@ -12,6 +12,8 @@ SOURCES = Registry(
     {
         "digits": "madbench.data.digits",
         "gaussian": "madbench.data.gaussian",
+        "mixture": "madbench.data.mixture",
+        "rosenbrock": "madbench.data.rosenbrock",
         "npz": "madbench.data.npz",
     },
 )
@@ -21,7 +23,7 @@ def load(source: str, **settings) -> Source:
     """Opens a source by the name that configs use.
 
     Args:
-      source: `digits`, `gaussian`, or `NAME:PATH` for sources that take one.
+      source: a name in `SOURCES`, or `NAME:PATH` for those that take one.
       **settings: the rest of `config.data`.
 
     Raises:

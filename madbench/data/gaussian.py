@@ -1,14 +1,13 @@
 """The endless standard Gaussian N(0, I) in any dimension: the paper's first experiments, with exact answers."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from madbench.data.source import EndlessSource, fingerprint
-from madbench.errors import UserError
-from madbench.randomness import Role, key_for
+from madbench.data.source import EndlessSource, check_whole, endless
 from madbench.samples import Samples
 
 
@@ -20,35 +19,22 @@ def load(dimension: int = 100, n_reference: int = 1000, split_seed: int = 0) -> 
       n_reference: samples drawn once for the metrics.
       split_seed: of that draw.
     """
-    for name, value in (("dimension", dimension), ("n_reference", n_reference)):
-        if type(value) is not int or value < 1:
-            raise UserError(f"config.data.{name} must be a whole number of at least 1, not {value!r}")
-    if type(split_seed) is not int or split_seed < 0:
-        raise UserError(f"config.data.split_seed must be a whole number of at least 0, not {split_seed!r}")
-    key = key_for(split_seed, 0, Role.REFERENCE)
+    check_whole(1, dimension=dimension)
     draw = StandardNormal(dimension)
-    reference = jax.vmap(lambda i: draw(jax.random.fold_in(key, i)))(jnp.arange(n_reference))
-    return EndlessSource(
-        reference=reference,
-        name="gaussian",
-        num_classes=0,
-        bounds=None,
-        fingerprint=fingerprint(f"gaussian[{dimension}]", "1", None, np.asarray(reference.x)),
-        draw=draw,
-        density=standard_normal_density,
-    )
-
-
-def standard_normal_density(x: np.ndarray) -> np.ndarray:
-    """Of N(0, I), float64 `[n, d]` -> `[n]`."""
-    return np.exp(-0.5 * np.sum(x**2, axis=1)) / (2 * np.pi) ** (x.shape[1] / 2)
+    return endless(draw, name="gaussian", variant=f"[{dimension}]", n_reference=n_reference, split_seed=split_seed)
 
 
 @dataclasses.dataclass(frozen=True)
 class StandardNormal:
-    """One sample of N(0, I); equal where the dimension is, so that equal sources are one program."""
+    """N(0, I), as `source.Distribution`."""
 
     dimension: int
 
+    modes = None
+
     def __call__(self, key: jax.Array) -> Samples:
         return Samples(jax.random.normal(key, (self.dimension,)), jnp.int32(0))
+
+    def density(self, x: np.ndarray) -> np.ndarray:
+        squared = np.sum(np.asarray(x, np.float64) ** 2, axis=1)
+        return np.exp(-0.5 * (squared + self.dimension * math.log(2 * math.pi)))

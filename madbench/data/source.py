@@ -7,6 +7,7 @@ and not constants inside it.
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -15,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from madbench.errors import UserError
-from madbench.samples import Samples
+from madbench.randomness import Role, key_for
+from madbench.samples import Modes, Samples
 
 
 class Source(Protocol):
@@ -31,7 +33,8 @@ class Source(Protocol):
       available: real samples in that pool, None where endless.
       reference: the samples that metrics compare with; never trained on.
       fingerprint: name, version, count and sha256 of the data.
-      density: exact probability density on the host, float64 [n, d] -> [n]; None for finite sets.
+      density: the exact probability density, on the host: float64 NumPy `[n, d] -> [n]`; None where unknown.
+      modes: of the distribution; None where it has none to count.
     """
 
     name: str
@@ -42,7 +45,8 @@ class Source(Protocol):
     available: int | None
     reference: Samples
     fingerprint: dict[str, Any]
-    density: Callable | None
+    density: Callable[[np.ndarray], np.ndarray] | None
+    modes: Modes | None
 
     def order(self, key: jax.Array) -> Any:
         """The stream of real samples of one run."""
@@ -79,12 +83,16 @@ class FiniteSource:
         return self.pool.x.shape[1:]
 
     @property
-    def available(self) -> int:
-        return self.pool.y.shape[0]
-
-    @property
     def density(self) -> None:
         return None
+
+    @property
+    def modes(self) -> None:
+        return None
+
+    @property
+    def available(self) -> int:
+        return self.pool.y.shape[0]
 
     def order(self, key: jax.Array) -> jax.Array:
         """A permutation of the pool, int32 `[available]`."""
@@ -94,6 +102,22 @@ class FiniteSource:
         """Positions past the end start over; `experiment` refuses that unless `reuse_fresh` allows it."""
         index = order[positions % self.available]
         return Samples(self.pool.x[index], self.pool.y[index])
+
+
+class Distribution(Protocol):
+    """What an endless source draws from. Equal by value (a frozen dataclass), so that equal sources are one program.
+
+    Attributes:
+      modes: None where there are none to count.
+    """
+
+    modes: Modes | None
+
+    def __call__(self, key: jax.Array) -> Samples:
+        """One sample, x `[d]`, y `[]`."""
+
+    def density(self, x: np.ndarray) -> np.ndarray:
+        """The probability density at each of `x [n, d]`, on the host, in float64: `[n]`."""
 
 
 @jax.tree_util.register_dataclass
@@ -106,12 +130,19 @@ class EndlessSource:
     num_classes: int = _static()
     bounds: tuple[float, float] | None = _static()
     fingerprint: dict[str, Any] = _static()
-    draw: Callable[[jax.Array], Samples] = _static()  # key -> one sample, x [*shape], y []
-    density: Callable | None = dataclasses.field(default=None, metadata={"static": True})
+    draw: Distribution = _static()
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.reference.x.shape[1:]
+
+    @property
+    def density(self) -> Callable[[np.ndarray], np.ndarray]:
+        return self.draw.density
+
+    @property
+    def modes(self) -> Modes | None:
+        return self.draw.modes
 
     @property
     def pool(self) -> None:
@@ -128,6 +159,48 @@ class EndlessSource:
     def at(self, order: jax.Array, positions: jax.Array) -> Samples:
         key = jax.random.wrap_key_data(order)
         return jax.vmap(lambda p: self.draw(jax.random.fold_in(key, p)))(positions)
+
+
+def endless(draw: Distribution, *, name: str, variant: str = "", n_reference: int, split_seed: int) -> EndlessSource:
+    """An endless source without labels and bounds, its reference part drawn once.
+
+    Args:
+      draw: the distribution.
+      name: as in the tables.
+      variant: follows the name in the fingerprint, where one name stands for several shapes of data.
+      n_reference: samples for the metrics.
+      split_seed: of their draw.
+
+    Raises:
+      UserError: settings out of range; one line.
+    """
+    check_whole(1, n_reference=n_reference)
+    check_whole(0, split_seed=split_seed)
+    key = key_for(split_seed, 0, Role.REFERENCE)
+    reference = jax.vmap(lambda i: draw(jax.random.fold_in(key, i)))(jnp.arange(n_reference))
+    return EndlessSource(
+        reference=reference,
+        name=name,
+        num_classes=0,
+        bounds=None,
+        fingerprint=fingerprint(name + variant, "1", None, np.asarray(reference.x)),
+        draw=draw,
+    )
+
+
+def check_whole(least: int, **settings) -> None:
+    """Raises UserError unless each of `settings` (of `config.data`) is a whole number of at least `least`."""
+    for name, value in settings.items():
+        if type(value) is not int or value < least:
+            raise UserError(f"config.data.{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def check_number(*, positive: bool = True, **settings) -> None:
+    """Raises UserError unless each of `settings` (of `config.data`) is a finite number, above 0 where `positive`."""
+    for name, value in settings.items():
+        if type(value) not in (int, float) or not math.isfinite(value) or (positive and value <= 0):
+            wanted = "a finite number above 0" if positive else "a finite number"
+            raise UserError(f"config.data.{name} must be {wanted}, not {value!r}")
 
 
 def split(
@@ -147,8 +220,7 @@ def split(
     Raises:
       UserError: the reference part leaves nothing to train on.
     """
-    if type(split_seed) is not int or split_seed < 0:
-        raise UserError(f"config.data.split_seed must be a whole number of at least 0, not {split_seed!r}")
+    check_whole(0, split_seed=split_seed)
     if type(n_reference) is not int or not 0 < n_reference < len(x):
         raise UserError(f"config.data.n_reference={n_reference} must leave training data of the {len(x)} in {name}")
     permuted = np.random.default_rng(split_seed).permutation(len(x))

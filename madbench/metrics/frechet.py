@@ -1,5 +1,6 @@
 """The Fréchet distance between Gaussians fitted to features (Dowson and Landau 1982; FID: Heusel et al. 2017)."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -57,6 +58,7 @@ class FrechetDistance:
     name = "fd"
     version = 1
     direction = "lower"
+    most = math.inf
     min_samples = 2
     cite = "Dowson and Landau 1982, equation 4; Heusel et al. 2017, arXiv 1706.08500, equation 6"
 

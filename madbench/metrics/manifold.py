@@ -60,6 +60,7 @@ class _Coverage:
 
     version = 1
     direction = "higher"
+    most = 1.0
     min_samples = K + 1
 
     def merge(self, a: Share, b: Share) -> Share:

@@ -12,6 +12,7 @@ class Metric(Protocol):
       name: of its column.
       version: changes with any change of convention.
       direction: "lower" or "higher" is better.
+      most: the largest value that there can be: infinity for distances, 1 for shares.
       min_samples: on either side, for the metric to be defined.
       cite: where the definition comes from.
     """
@@ -19,6 +20,7 @@ class Metric(Protocol):
     name: str
     version: int
     direction: str
+    most: float
     min_samples: int
     cite: str
 

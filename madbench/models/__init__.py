@@ -14,6 +14,8 @@ FAMILIES = Registry(
         "gaussian": "madbench.models.gaussian",
         "diffusion": "madbench.models.diffusion",
         "gan": "madbench.models.gan",
+        "mixture": "madbench.models.mixture",
+        "kde": "madbench.models.kde",
     },
 )
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from madbench.errors import UserError
 from madbench.models.family import Given
+from madbench.models.moments import mean_and_covariance, symmetric_root
 from madbench.samples import Samples
 
 
@@ -58,25 +59,13 @@ class Gaussian:
         """Sample mean and covariance. The curve is empty: there is nothing to train."""
         samples, weight = training_set.everything()
         x = samples.x.reshape(weight.shape[0], -1)
-        size = weight.sum()
-        mean = jnp.matmul(weight, x, precision="highest") / size
-        centred = (x - mean) * weight[:, None]
-        covariance = jnp.matmul(centred.T, centred, precision="highest") / (size - self.ddof)
-        return GaussianState(GaussianParams(mean, covariance)), jnp.zeros((0,))
+        return GaussianState(GaussianParams(*mean_and_covariance(x, weight, self.ddof))), jnp.zeros((0,))
 
     def sample(self, key: jax.Array, state: GaussianState, n: int, bias: jax.Array) -> Samples:
         """Through the symmetric root of Σ by `eigh`, so that a rank-deficient covariance can be sampled too."""
         mean, covariance = state.params
-        if mean.shape[0] == 1:
-            factor = jnp.sqrt(covariance)
-        else:
-            value, vector = jnp.linalg.eigh(covariance)
-            # the symmetric root: eigenvectors of close eigenvalues turn with the last bit of Σ, the root does not
-            rounding = value[-1] * value.shape[0] * jnp.finfo(value.dtype).eps
-            value = jnp.where(value > rounding, value, 0.0)
-            factor = jnp.matmul(vector * jnp.sqrt(value), vector.T, precision="highest")
         noise = jax.random.normal(key, (n, mean.shape[0]))
-        x = mean + jnp.sqrt(bias) * jnp.matmul(noise, factor, precision="highest")
+        x = mean + jnp.sqrt(bias) * jnp.matmul(noise, symmetric_root(covariance), precision="highest")
         return Samples(x.reshape(n, *self.shape), jnp.zeros((n,), jnp.int32))
 
 

@@ -5,9 +5,11 @@ from madbench.verdict import Cell
 
 # Metrics that rise with quality or diversity. For them the floor between real samples is a ceiling, and its 5th
 # percentile is the bound that counts. Named here because the metrics themselves need an accelerator's libraries.
-HIGHER_IS_BETTER = frozenset({"precision", "recall", "density", "coverage"})
+HIGHER_IS_BETTER = frozenset({"precision", "recall", "density", "coverage", "modes"})
 # Those that are shares, in [0, 1].
 SHARES = frozenset({"precision", "recall", "coverage"})
+# Those that count something, from 0.
+COUNTS = frozenset({"modes"})
 
 
 def label(metric: str) -> str:

@@ -128,6 +128,11 @@ def _floor(result: Result, metric: str) -> Floor:
     return Floor(result.config["task"], metric, *bounds, n_samples, features)
 
 
+# What a metric's name does not say.
+_METRIC_NOTES = {
+    "modes": "Modes: of the real distribution, those that have a generated sample within three standard deviations.",
+}
+
 # What λ means where the paper does not say (PROTOCOL, section 3).
 _BIAS_NOTES = {
     "mixture": "mixture: λ multiplies each component's covariance (ours).",
@@ -157,6 +162,7 @@ def _notes(results: list[Result], sources: list[str], metrics: list[str]) -> lis
         "precision, recall; stable: none of these in finished runs. Each test stands by itself at that confidence, "
         "without a correction for the number of tests; seeds share reference and features.",
         "Half-life: generations after the first until recall, in the mean over seeds, is half of generation 1's.",
+        *(_METRIC_NOTES[name] for name in metrics if name in _METRIC_NOTES),
         *_budget_notes(results),
         "Labels (ours): a conditional model synthesizes equal numbers per class.",
     ]

@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from scipy import special
 
 from madbench import verdict
-from madbench.report import HIGHER_IS_BETTER, SHARES, label, planned
+from madbench.report import COUNTS, HIGHER_IS_BETTER, SHARES, label, planned
 from madbench.results import Result
 
 # Okabe and Ito's colours for all kinds of sight; their yellow is left out, as it fades on white.
@@ -156,6 +156,9 @@ def _scale(axes: Sequence[Axes], metric: str, floor: Mapping[str, float]) -> Non
             axis.set_ylim(-0.03, 1.03)
             axis.yaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
             axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        elif metric in COUNTS:
+            axis.set_ylim(bottom=0, top=1.05 * heights.max() if heights.size else 1)
+            axis.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         elif metric == "fd" and heights.size:
             low, high = heights.min(), heights.max()
             pad = max(1.3, (high / low) ** 0.1)

@@ -8,7 +8,7 @@ from typing import Any
 
 from madbench import __version__
 from madbench.errors import UserError
-from madbench.report import HIGHER_IS_BETTER, label
+from madbench.report import COUNTS, HIGHER_IS_BETTER, label
 from madbench.report.aggregate import MISSING, Line, Spread, Table, aggregate
 from madbench.results import SCHEMA, Result, bias_text, to_csv, write_text
 
@@ -106,7 +106,9 @@ def _spread_text(metric: str, spread: Spread | None, seeds: int) -> str:
 
 
 def _style(metric: str, value: float | None) -> str:
-    """Three decimals for shares; else three significant digits of the value, its spread at the same decimals."""
+    """One decimal for counts, three for shares; else three significant digits of the value, its spread likewise."""
+    if metric in COUNTS:
+        return "{:.1f}"
     if metric in HIGHER_IS_BETTER or not value:
         return "{:.3f}"
     magnitude = math.floor(math.log10(abs(value)))
