@@ -14,6 +14,8 @@ FAMILIES = Registry(
         "gaussian": "madbench.models.gaussian",
         "diffusion": "madbench.models.diffusion",
         "gan": "madbench.models.gan",
+        "flow": "madbench.models.flow",
+        "vae": "madbench.models.vae",
     },
 )
 

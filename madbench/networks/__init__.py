@@ -4,8 +4,19 @@ Convolutions are left out on purpose: their gradients inside a scan or under vma
 patches and matrix products keep a whole fleet of runs near the matmul rate of any backend.
 """
 
+from madbench.networks.autoencoder import Decoder, Encoder
+from madbench.networks.coupling import RealNVP
 from madbench.networks.mlp import ResidualMLP
 from madbench.networks.style import Discriminator, Mapping, Synthesis
 from madbench.networks.transformer import DiffusionTransformer
 
-__all__ = ["DiffusionTransformer", "Discriminator", "Mapping", "ResidualMLP", "Synthesis"]
+__all__ = [
+    "Decoder",
+    "DiffusionTransformer",
+    "Discriminator",
+    "Encoder",
+    "Mapping",
+    "RealNVP",
+    "ResidualMLP",
+    "Synthesis",
+]
