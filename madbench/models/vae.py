@@ -53,7 +53,7 @@ class Vae(Minibatch):
     encoder: nn.Module
     decoder: nn.Module
     latent: int = 16
-    decoder_noise: bool = False
+    decoder_noise: bool = True
 
     bias_refusal = ""
 
