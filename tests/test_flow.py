@@ -32,7 +32,7 @@ def random_params(net, seed=0, scale=0.3):
 # ----------------------------------------------------------------------------------------------------------- network
 
 
-@pytest.mark.parametrize(("dimension", "num_classes"), [(2, 0), (3, 0), (5, 3)])
+@pytest.mark.parametrize(("dimension", "num_classes"), [(2, 0), (5, 3)])
 def test_the_inverse_undoes_and_the_determinant_is_that_of_the_jacobian(dimension, num_classes):
     net = RealNVP(dimension, num_classes, couplings=5, width=8, depth=1)
     params = random_params(net)

@@ -47,7 +47,10 @@ class Vae(Minibatch):
     Attributes:
       encoder, decoder: linen modules, as in `networks.autoencoder`.
       latent: length of z.
-      decoder_noise: whether samples are drawn from p(x | z), or are its mean.
+      decoder_noise: whether samples are drawn from p(x | z), or are its mean μ(z). The default is to draw: a mean has
+        lost what σ holds, and vectors may have all their spread there (of clouds that are alike in all directions
+        nothing is left but their centres). On images σ is the noise of each pixel by itself, and the mean is nearer to
+        the data: digits, 800 images, FD 2.6, precision .974, recall .853 without the noise, 3.9, .968, .867 with it.
     """
 
     encoder: nn.Module
@@ -71,7 +74,10 @@ class Vae(Minibatch):
         return VaeState(params, _generator(params), self._optimizer.init(params), jnp.int32(0))
 
     def sample(self, key: jax.Array, state: VaeState, n: int, bias: jax.Array) -> Samples:
-        """Latents from N(0, λI) through the decoder; its noise, where drawn, is one more latent: N(0, λσ²I) (ours)."""
+        """Latents from N(0, λI) through the decoder; its noise, where drawn, is one more latent and so N(0, λσ²I).
+
+        A linear VAE then samples N(μ, λΣ), as the Gaussian family does (ours).
+        """
         label = jnp.arange(n, dtype=jnp.int32) % max(self.given.num_classes, 1)
         z_key, noise_key = jax.random.split(key)
         z = jnp.sqrt(bias) * jax.random.normal(z_key, (n, self.latent))

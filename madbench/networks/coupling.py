@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# A coupling scales by e^-2 to e^2 at most: more would let one batch blow up the likelihood, and eight in turn are free.
+# A coupling scales by e^-2 to e^2 at most, so that no batch blows up the likelihood; several in turn go further.
 LOG_SCALE_LIMIT = 2.0
 
 
