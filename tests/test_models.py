@@ -106,6 +106,19 @@ CASES = {
     ),
     "mixture": Case("mixture", {"components": 4}, {"iterations": 20}, num_classes=0),
     "kde": Case("kde", {}, {}, num_classes=0, biases=(1.0, 0.5, 0.01)),  # the variance is 1 + λ/8 of the data's
+    "flow": Case(
+        "flow",
+        {"couplings": 4, "width": 16, "depth": 1, "steps": 400, "batch_size": 128, "learning_rate": 1e-2},
+        {"steps": 20, "couplings": 2, "width": 8, "batch_size": 16},
+        num_classes=CLASSES,
+    ),
+    "vae": Case(
+        "vae",
+        {"width": 32, "depth": 1, "latent": 2, "decoder_noise": True,
+         "steps": 600, "batch_size": 128, "learning_rate": 5e-3},
+        {"steps": 20, "width": 8, "batch_size": 16},
+        num_classes=CLASSES,
+    ),
 }  # fmt: skip
 every_family = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
@@ -730,7 +743,22 @@ def tiny_gan(group=None):
     return models.build("gan", Given((2,), CLASSES, group=group or Group()), steps=10, **settings)
 
 
-@pytest.mark.parametrize("make", [functools.partial(tiny, sampler_steps=3), tiny_gan], ids=["diffusion", "gan"])
+def tiny_family(family, group=None):
+    settings = CASES[family].settings | CASES[family].short
+    return models.build(
+        family, Given((2,), CLASSES, group=group or Group()), **settings | {"batch_size": 8, "steps": 10}
+    )
+
+
+SHARED = {
+    "diffusion": functools.partial(tiny, sampler_steps=3),
+    "gan": tiny_gan,
+    "flow": functools.partial(tiny_family, "flow"),
+    "vae": functools.partial(tiny_family, "vae"),
+}
+
+
+@pytest.mark.parametrize("make", SHARED.values(), ids=SHARED)
 def test_a_group_of_devices_computes_what_one_device_does(make):
     """A run whose batch two devices share, twice side by side, against the run alone."""
     data = training_set(*four_clouds(64))

@@ -16,6 +16,8 @@ FAMILIES = Registry(
         "gan": "madbench.models.gan",
         "mixture": "madbench.models.mixture",
         "kde": "madbench.models.kde",
+        "flow": "madbench.models.flow",
+        "vae": "madbench.models.vae",
     },
 )
 

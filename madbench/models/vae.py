@@ -1,0 +1,163 @@
+"""A variational autoencoder with a learned noise level, and the variance of its latent as the sampling bias λ.
+
+Sources:
+  VAE    Kingma and Welling 2014, "Auto-Encoding Variational Bayes", arXiv 1312.6114
+  σ-VAE  Rybkin et al. 2021, "Simple and Effective VAE Training with Calibrated Decoders", arXiv 2006.13202
+"""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from madbench.errors import UserError
+from madbench.models.family import Given, check_whole
+from madbench.models.minibatch import Minibatch, descend
+from madbench.networks import Decoder, Encoder
+from madbench.samples import Samples
+
+
+class VaeState(NamedTuple):
+    """A frozen pytree; see `models.family.State`.
+
+    Attributes:
+      params: weights under training, {"encoder", "decoder", "log_sigma"}; `log_sigma` is ln σ of p(x | z).
+      ema: the average of decoder and `log_sigma`, which samples are drawn with.
+      optimizer: Adam's moments.
+      step: int32 scalar, optimizer steps taken in this generation.
+    """
+
+    params: Any
+    ema: Any
+    optimizer: Any
+    step: jax.Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Vae(Minibatch):
+    """Encoder q(z | x) and decoder p(x | z) = N(μ(z), σ²I), σ learned. Within the bounds of the data, by a tanh.
+
+    σ is one number for all dimensions; learning it weighs reconstruction against the KL term (σ-VAE, section 3), so
+    there is no weight β to choose.
+
+    Attributes:
+      encoder, decoder: linen modules, as in `networks.autoencoder`.
+      latent: length of z.
+      decoder_noise: whether samples are drawn from p(x | z), or are its mean μ(z). The default is to draw: a mean has
+        lost what σ holds, and vectors may have all their spread there (of clouds that are alike in all directions
+        nothing is left but their centres). On images σ is the noise of each pixel by itself, and the mean is nearer to
+        the data: digits, 800 images, FD 2.6, precision .974, recall .853 without the noise, 3.9, .968, .867 with it.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    latent: int = 16
+    decoder_noise: bool = True
+
+    bias_refusal = ""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if type(self.decoder_noise) is not bool:
+            raise UserError(f"config.model.decoder_noise must be True or False, not {self.decoder_noise!r}")
+
+    def init(self, key: jax.Array) -> VaeState:
+        encoder_key, decoder_key = jax.random.split(key)
+        label = jnp.zeros((1,), jnp.int32)
+        encoder = self.encoder.init(encoder_key, jnp.zeros((1, math.prod(self.given.shape))), label)["params"]
+        decoder = self.decoder.init(decoder_key, jnp.zeros((1, self.latent)), label)["params"]
+        params = {"encoder": encoder, "decoder": decoder, "log_sigma": jnp.float32(0)}
+        return VaeState(params, _generator(params), self._optimizer.init(params), jnp.int32(0))
+
+    def sample(self, key: jax.Array, state: VaeState, n: int, bias: jax.Array) -> Samples:
+        """Latents from N(0, λI) through the decoder; its noise, where drawn, is one more latent and so N(0, λσ²I).
+
+        A linear VAE then samples N(μ, λΣ), as the Gaussian family does (ours).
+        """
+        label = jnp.arange(n, dtype=jnp.int32) % max(self.given.num_classes, 1)
+        z_key, noise_key = jax.random.split(key)
+        z = jnp.sqrt(bias) * jax.random.normal(z_key, (n, self.latent))
+        x = self.map_rows(lambda rows: self._decode(state.ema, *rows), (z, label))
+        if self.decoder_noise:
+            x = x + jnp.sqrt(bias) * jnp.exp(state.ema["log_sigma"]) * jax.random.normal(noise_key, x.shape)
+            x = jnp.clip(x, *self.given.bounds) if self.given.bounds else x
+        return Samples(x.reshape(n, *self.given.shape), label)
+
+    def step(self, key, batch, state, rate):
+        """The loss is the negative evidence lower bound in nats per dimension."""
+        noise = jax.random.normal(key, (self.batch_size, self.latent))
+        x, label, noise = self.given.group.part((batch.x, batch.y, noise))
+
+        def loss(params):
+            return -jnp.mean(self.evidence_bound(params, x, label, noise)) / math.prod(self.given.shape)
+
+        value, gradient = self.given.group.mean(jax.value_and_grad(loss)(state.params))
+        update, optimizer = self._optimizer.update(gradient, state.optimizer)
+        params = descend(state.params, update, rate)
+        ema = self.average(state.ema, _generator(params), state.step)
+        return VaeState(params, ema, optimizer, state.step), value
+
+    def evidence_bound(self, params: Any, x: jax.Array, label: jax.Array, noise: jax.Array) -> jax.Array:
+        """The lower bound of ln p(x) by one draw of z (Kingma and Welling, equations 3 and 10).
+
+        Args:
+          params: as in `VaeState`.
+          x: `[n, *shape]`.
+          label: int32 `[n]`.
+          noise: standard normal `[n, latent]`.
+
+        Returns:
+          float32 `[n]`.
+        """
+        x = x.reshape(x.shape[0], -1)
+        mean, log_variance = self.encoder.apply({"params": params["encoder"]}, x, label)
+        z = mean + jnp.exp(log_variance / 2) * noise
+        error = (x - self._decode(params, z, label)) * jnp.exp(-params["log_sigma"])
+        log_density = -0.5 * jnp.sum(error**2 + math.log(2 * math.pi) + 2 * params["log_sigma"], axis=1)
+        return log_density - kl_from_prior(mean, log_variance)
+
+    def _decode(self, params, z, label):
+        """Mean of p(x | z), `[n, d]`."""
+        x = self.decoder.apply({"params": params["decoder"]}, z, label)
+        if not self.given.bounds:
+            return x
+        low, high = self.given.bounds
+        return low + (high - low) * (1 + jnp.tanh(x)) / 2
+
+    @property
+    def _optimizer(self) -> optax.GradientTransformation:
+        return optax.scale_by_adam(b1=0.9, b2=0.99)
+
+
+def kl_from_prior(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+    """KL(N(mean, diag e^log_variance) ‖ N(0, I)) of each row, `[n, latent] -> [n]` (Kingma and Welling, appendix B)."""
+    return 0.5 * jnp.sum(mean**2 + jnp.exp(log_variance) - 1 - log_variance, axis=1)
+
+
+def _generator(params):
+    return {name: params[name] for name in ("decoder", "log_sigma")}
+
+
+def build(given: Given, *, width: int = 256, depth: int = 2, latent: int = 16, **settings) -> Vae:
+    """Settings of `config.model`.
+
+    Args:
+      given: what the data and the plan say.
+      width, depth: of encoder and decoder; with a depth of 0 and no bounds both are linear, and the model is
+        probabilistic PCA.
+      latent: length of z.
+      **settings: fields of `Vae`.
+    """
+    check_whole(1, width=width, latent=latent)
+    check_whole(0, depth=depth)
+    return Vae(
+        given=given,
+        encoder=Encoder(given.num_classes, latent, width, depth),
+        decoder=Decoder(given.num_classes, math.prod(given.shape), width, depth),
+        latent=latent,
+        **settings,
+    )
