@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from madbench import data, loops, models
+from madbench.checks import check_whole
 from madbench.errors import UserError
 
 MOST_SEEDS = 100_000  # more is a seed that was meant, not a count
@@ -64,10 +65,11 @@ def resolve(config: config_dict.ConfigDict) -> dict[str, Any]:
     plain["biases"] = [_bias(b) for b in _as_list(plain["biases"], "biases")]
     _no_repeats(plain["biases"], "biases", "λ")
     plain["seeds"] = _seeds(plain["seeds"])
-    plain["metrics"]["names"] = _as_list(plain["metrics"]["names"], "metrics.names")
+    names = _as_list(plain["metrics"]["names"], "metrics.names")
+    plain["metrics"]["names"] = [part.strip() for name in names for part in str(name).split(",")]
     for name, least in (("generations", 1), ("n_initial", 1), ("n_grid", 0), ("keep_checkpoints", 1)):
-        _whole(plain[name], least, name)
-    _whole(plain["fleet"]["max_runs_per_device"], 0, "fleet.max_runs_per_device")
+        check_whole("config", least, **{name: plain[name]})
+    check_whole("config.fleet", 0, max_runs_per_device=plain["fleet"]["max_runs_per_device"])
     fraction = plain["fleet"]["memory_fraction"]
     if type(fraction) not in (int, float) or not 0 < fraction <= 1:
         raise UserError(f"config.fleet.memory_fraction must lie in (0, 1], not {fraction!r}")
@@ -88,11 +90,6 @@ def _as_list(value: Any, name: str) -> list:
     if isinstance(value, str) or not isinstance(value, (list, tuple)) or not value:
         raise UserError(f"config.{name} must be a list that is not empty, not {value!r}")
     return list(value)
-
-
-def _whole(value: Any, least: int, name: str) -> None:
-    if type(value) is not int or value < least:
-        raise UserError(f"config.{name} must be a whole number of at least {least}, not {value!r}")
 
 
 def _bias(value: Any) -> float:

@@ -28,7 +28,11 @@ def describe(config: Any) -> str:
         *(f"              {c['loop']}, λ = {c['bias']:g}, {_composition(job, c)}" for c in job.planned),
         f"plan        {job.plan}",
         f"model       {job.config['model']['family']}: {n_params:,} parameters, "
-        + (f"{job.family.steps} steps of {job.family.batch_size} a generation" if job.family.steps else "exact fit"),
+        + (
+            f"{job.family.steps} steps of {job.family.batch_size} a generation"
+            if job.family.steps
+            else "fitted to the whole set"
+        ),
         f"data        {job.source.name}: samples of shape {job.source.shape}, "
         f"{'endless' if job.source.available is None else job.source.available} to train on, "
         f"{job.generation.n_samples} for the metrics",

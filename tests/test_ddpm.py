@@ -11,9 +11,9 @@ import pytest
 from madbench import models
 from madbench.errors import UserError
 from madbench.models.ddpm import Ddpm
-from madbench.models.denoising import DiffusionState
 from madbench.models.edm import Edm
 from madbench.models.family import Given
+from madbench.models.minibatch import Trained
 from madbench.samples import Samples
 
 BETA = np.linspace(1e-4, 0.02, 500)  # DDPM, section 4, at the paper's T
@@ -34,7 +34,7 @@ class Says(nn.Module):
 
 
 PARAMS = {"gain": jnp.float32(1)}
-STATE = DiffusionState(PARAMS, PARAMS, (), 0)
+STATE = Trained(PARAMS, PARAMS, (), 0)
 
 
 def ddpm(what="zero", shape=(2,), num_classes=0, bounds=None, **settings):

@@ -20,10 +20,10 @@ import pytest
 
 from madbench import models
 from madbench.data.source import FiniteSource
-from madbench.models.denoising import DiffusionState
 from madbench.models.edm import Edm
 from madbench.models.family import Given, Group
 from madbench.models.gaussian import GaussianParams, GaussianState
+from madbench.models.minibatch import Trained
 from madbench.networks import DiffusionTransformer, ResidualMLP
 from madbench.samples import Samples
 from madbench.training_set import TrainingSet
@@ -479,7 +479,7 @@ def test_within_bounds_a_denoiser_keeps_the_datas_range_and_its_gradient_leads_b
 
 
 def test_samples_keep_the_bounds_at_any_guidance():
-    state = DiffusionState(GAIN, GAIN, (), 0)
+    state = Trained(GAIN, GAIN, (), 0)
     free = draw(diffusion("label", num_classes=3), state, 60, 0.05).x
     x = draw(diffusion("label", num_classes=3, bounds=(-1.0, 0.5)), state, 60, 0.05).x
     assert free.min() < -1
@@ -958,6 +958,6 @@ def test_attention_is_softmax_over_tokens_of_each_head():
 
 def test_a_state_is_a_tuple_of_arrays_with_params():
     state = tiny().init(jax.random.key(0))
-    assert isinstance(state, DiffusionState)
+    assert isinstance(state, Trained)
     assert int(state.step) == 0
     jax.tree.map(np.testing.assert_array_equal, state.params, state.ema)

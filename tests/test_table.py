@@ -41,7 +41,8 @@ def make(*, loops=LOOPS, biases=(1.0, 0.5), seeds=(0, 1, 2), generations=3, task
         for t in range(1, generations + 1)
     ]  # fmt: skip
     config = {
-        "task": task, "data": {"source": "digits", **data}, "model": {"family": "diffusion"}, "loops": list(loops),
+        "task": task, "data": {"source": "digits", **data}, "loops": list(loops),
+        "model": {"family": "diffusion", "steps": 300},
         "biases": list(biases), "seeds": list(seeds), "generations": generations,
         "metrics": {"names": ["fd", "recall"], "features": "lenet"},
     }  # fmt: skip
@@ -217,6 +218,10 @@ def test_footnotes_on_choices():
     assert "reused" not in notes_of(make(reuse_fresh=False))
     assert "reused" in notes_of(make(reuse_fresh=True))
     assert "used up (b)" in notes_of(make(), make(path="b", reuse_fresh=True))
+    exact = make()
+    exact.config["model"] = {"family": "kde", "bandwidth": "scott"}
+    assert "Budget" not in notes_of(exact)
+    assert "kde: λ multiplies" in notes_of(exact)
 
 
 def test_markdown_is_aligned_for_a_terminal():

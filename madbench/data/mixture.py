@@ -37,7 +37,8 @@ def load(
     check_whole(1, modes_per_side=modes_per_side)
     if type(dimension) is not int or dimension not in (1, 2):
         raise UserError(f"config.data.dimension must be 1 or 2 for source 'mixture', not {dimension!r}")
-    check_number(spacing=spacing, deviation=deviation)
+    check_number(spacing, "spacing", above=0)
+    check_number(deviation, "deviation", above=0)
     draw = GridMixture(modes_per_side, dimension, float(spacing), float(deviation))
     variant = f"[{modes_per_side}^{dimension}]"
     return endless(draw, name="mixture", variant=variant, n_reference=n_reference, split_seed=split_seed)

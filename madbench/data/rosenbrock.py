@@ -27,8 +27,9 @@ def load(
       n_reference: samples drawn once for the metrics.
       split_seed: of that draw.
     """
-    check_number(a=a, b=b)
-    check_number(mu=mu, positive=False)
+    check_number(a, "a", above=0)
+    check_number(b, "b", above=0)
+    check_number(mu, "mu")
     draw = Rosenbrock(float(a), float(b), float(mu))
     return endless(draw, name="rosenbrock", n_reference=n_reference, split_seed=split_seed)
 

@@ -6,8 +6,8 @@ and not constants inside it.
 """
 
 import dataclasses
+import functools
 import hashlib
-import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from madbench import checks
 from madbench.errors import UserError
 from madbench.randomness import Role, key_for
 from madbench.samples import Modes, Samples
@@ -188,19 +189,8 @@ def endless(draw: Distribution, *, name: str, variant: str = "", n_reference: in
     )
 
 
-def check_whole(least: int, **settings) -> None:
-    """Raises UserError unless each of `settings` (of `config.data`) is a whole number of at least `least`."""
-    for name, value in settings.items():
-        if type(value) is not int or value < least:
-            raise UserError(f"config.data.{name} must be a whole number of at least {least}, not {value!r}")
-
-
-def check_number(*, positive: bool = True, **settings) -> None:
-    """Raises UserError unless each of `settings` (of `config.data`) is a finite number, above 0 where `positive`."""
-    for name, value in settings.items():
-        if type(value) not in (int, float) or not math.isfinite(value) or (positive and value <= 0):
-            wanted = "a finite number above 0" if positive else "a finite number"
-            raise UserError(f"config.data.{name} must be {wanted}, not {value!r}")
+check_whole = functools.partial(checks.check_whole, "config.data")
+check_number = functools.partial(checks.check_number, "config.data")
 
 
 def split(

@@ -7,32 +7,15 @@ Sources:
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from madbench.models.family import check_number
-from madbench.models.minibatch import Minibatch, descend
+from madbench.models.minibatch import Minibatch, Trained
 from madbench.samples import Samples
-
-
-class DiffusionState(NamedTuple):
-    """A frozen pytree; see `models.family.State`.
-
-    Attributes:
-      params: weights under training.
-      ema: their average, which samples are drawn with.
-      optimizer: Adam's moments.
-      step: int32 scalar, optimizer steps taken in this generation.
-    """
-
-    params: Any
-    ema: Any
-    optimizer: Any
-    step: jax.Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,12 +60,12 @@ class Denoising(Minibatch):
     def bias_refusal(self) -> str:
         return "" if self.given.num_classes else "guidance needs class labels"
 
-    def init(self, key: jax.Array) -> DiffusionState:
+    def init(self, key: jax.Array) -> Trained:
         x = jnp.zeros((1, *self.given.shape))
         params = self.net.init(key, x, jnp.zeros((1,)), jnp.zeros((1,), jnp.int32))["params"]
-        return DiffusionState(params, params, self._optimizer.init(params), jnp.int32(0))
+        return self.begin(params)
 
-    def sample(self, key: jax.Array, state: DiffusionState, n: int, bias: jax.Array) -> Samples:
+    def sample(self, key: jax.Array, state: Trained, n: int, bias: jax.Array) -> Samples:
         """Guided by w = 1/λ - 1."""
         row = jnp.arange(n, dtype=jnp.int32)
         label = row % max(self.given.num_classes, 1)
@@ -107,11 +90,7 @@ class Denoising(Minibatch):
         level = self.levels(level_key, n)
         noise = jax.random.normal(noise_key, batch.x.shape)
         x, label, level, noise = self.given.group.part((batch.x, label, level, noise))
-        loss = jax.value_and_grad(lambda params: self.loss(params, x, level, noise, label))
-        value, gradient = self.given.group.mean(loss(state.params))
-        update, optimizer = self._optimizer.update(gradient, state.optimizer)
-        params = descend(state.params, update, rate)
-        return DiffusionState(params, self.average(state.ema, params, state.step), optimizer, state.step), value
+        return self.descend(state, lambda params: self.loss(params, x, level, noise, label), rate)
 
     def bounded(self, x: jax.Array) -> jax.Array:
         """Within the range of the data, where it has one (static thresholding: Saharia et al. 2022, section 2.3)."""
@@ -127,10 +106,6 @@ class Denoising(Minibatch):
         both = self.estimate(params, twice(x, x), twice(level, level), twice(label, no_label))
         conditional, unconditional = jnp.split(both, 2)
         return unconditional + (conditional - unconditional) / bias
-
-    @property
-    def _optimizer(self) -> optax.GradientTransformation:
-        return optax.scale_by_adam(b1=0.9, b2=0.99)
 
 
 def expand(scale: jax.Array, x: jax.Array) -> jax.Array:

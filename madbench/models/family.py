@@ -5,13 +5,14 @@ devices among which the fleet divides the batch of a run where runs are fewer th
 """
 
 import dataclasses
-import math
+import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
+from madbench import checks
 from madbench.errors import UserError
 from madbench.samples import Samples
 
@@ -118,28 +119,11 @@ class Given:
     stepwise: bool = False
 
 
-def check_whole(least: int, **settings) -> None:
-    """Raises UserError unless each of `settings` (of `config.model`) is a whole number of at least `least`."""
-    for name, value in settings.items():
-        if type(value) is not int or value < least:
-            raise UserError(f"config.model.{name} must be a whole number of at least {least}, not {value!r}")
+check_whole = functools.partial(checks.check_whole, "config.model")
+check_number = functools.partial(checks.check_number, "config.model")
 
 
 def check_dtype(dtype: Any) -> None:
     """Raises UserError unless `config.model.dtype` is a floating-point type that networks compute in."""
     if dtype not in ("float32", "bfloat16", "float16"):
         raise UserError(f"config.model.dtype must be float32, bfloat16 or float16, not {dtype!r}")
-
-
-def check_number(
-    value: Any, name: str, *, least: float = -math.inf, above: float = -math.inf, below: float = math.inf
-) -> None:
-    """Raises UserError unless `config.model.NAME` is a finite number with least <= value, above < value < below."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise UserError(f"config.model.{name} must be a number, not {value!r}")
-    if math.isfinite(value) and least <= value and above < value < below:
-        return
-    limits = [f"at least {least:g}"] * (least > -math.inf) + [f"above {above:g}"] * (above > -math.inf)
-    limits += [f"below {below:g}"] * (below < math.inf)
-    limits += ["finite"] * (not math.isfinite(value))
-    raise UserError(f"config.model.{name} must be {' and '.join(limits)}, not {value!r}")

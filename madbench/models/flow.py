@@ -9,36 +9,19 @@ Sources:
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from madbench.errors import UserError
 from madbench.models.family import Given, check_number, check_whole
-from madbench.models.minibatch import Minibatch, descend
+from madbench.models.minibatch import Minibatch, Trained
 from madbench.networks import RealNVP
 from madbench.samples import Samples
 
 EDGE = 0.05  # α of RealNVP, section 4.1: keeps the logit of a pixel away from infinity
-
-
-class FlowState(NamedTuple):
-    """A frozen pytree; see `models.family.State`.
-
-    Attributes:
-      params: weights under training.
-      ema: their average, which samples are drawn with.
-      optimizer: Adam's moments.
-      step: int32 scalar, optimizer steps taken in this generation.
-    """
-
-    params: Any
-    ema: Any
-    optimizer: Any
-    step: jax.Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,12 +54,12 @@ class Flow(Minibatch):
                     f"{low:g} to {high:g}: that range divided by a whole number"
                 )
 
-    def init(self, key: jax.Array) -> FlowState:
+    def init(self, key: jax.Array) -> Trained:
         x = jnp.zeros((1, math.prod(self.given.shape)))
         params = self.net.init(key, x, jnp.zeros((1,), jnp.int32))["params"]
-        return FlowState(params, params, self._optimizer.init(params), jnp.int32(0))
+        return self.begin(params)
 
-    def sample(self, key: jax.Array, state: FlowState, n: int, bias: jax.Array) -> Samples:
+    def sample(self, key: jax.Array, state: Trained, n: int, bias: jax.Array) -> Samples:
         """Latents from N(0, λI), through the inverse."""
         label = jnp.arange(n, dtype=jnp.int32) % max(self.given.num_classes, 1)
         z = jnp.sqrt(bias) * jax.random.normal(key, (n, math.prod(self.given.shape)))
@@ -95,10 +78,7 @@ class Flow(Minibatch):
         def loss(params):
             return -jnp.mean(self.log_likelihood(params, x, label, noise)) / math.prod(self.given.shape)
 
-        value, gradient = self.given.group.mean(jax.value_and_grad(loss)(state.params))
-        update, optimizer = self._optimizer.update(gradient, state.optimizer)
-        params = descend(state.params, update, rate)
-        return FlowState(params, self.average(state.ema, params, state.step), optimizer, state.step), value
+        return self.descend(state, loss, rate)
 
     def log_likelihood(self, params: Any, x: jax.Array, label: jax.Array, noise: jax.Array) -> jax.Array:
         """ln p(x) of each sample (RealNVP, equations 2 and 3).
@@ -136,10 +116,6 @@ class Flow(Minibatch):
         u = (jax.nn.sigmoid(y) - EDGE) / (1 - 2 * EDGE)
         level = jnp.clip(jnp.floor(u * (steps + 1)), 0, steps)
         return low + (high - low) * (level / steps)
-
-    @property
-    def _optimizer(self) -> optax.GradientTransformation:
-        return optax.scale_by_adam(b1=0.9, b2=0.99)
 
 
 def build(given: Given, *, couplings: int = 8, width: int = 64, depth: int = 2, **settings) -> Flow:

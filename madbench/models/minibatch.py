@@ -3,14 +3,31 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from madbench.errors import UserError
 from madbench.models.family import Given, State, check_number, check_whole
 from madbench.samples import Samples
+
+
+class Trained(NamedTuple):
+    """The state of a model with one loss, a frozen pytree; see `models.family.State`.
+
+    Attributes:
+      params: weights under training.
+      ema: the average of those that samples are drawn with.
+      optimizer: Adam's moments.
+      step: int32 scalar, optimizer steps taken in this generation.
+    """
+
+    params: Any
+    ema: Any
+    optimizer: Any
+    step: jax.Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,6 +97,26 @@ class Minibatch:
         state, losses = jax.lax.scan(one, state, length=self.steps // self.segments)
         points = next(p for p in range(10, 0, -1) if losses.shape[0] % p == 0)
         return state, losses.reshape(points, -1).mean(axis=1)
+
+    def begin(self, params: Any) -> Trained:
+        """The state of a new model."""
+        return Trained(params, self.sampled(params), self.adam.init(params), jnp.int32(0))
+
+    def descend(self, state: Trained, loss: Callable[[Any], jax.Array], rate: jax.Array) -> tuple[Trained, jax.Array]:
+        """One step of Adam down `loss(params)`, the mean over this device's part of the batch; also its value."""
+        value, gradient = self.given.group.mean(jax.value_and_grad(loss)(state.params))
+        update, optimizer = self.adam.update(gradient, state.optimizer)
+        params = descend(state.params, update, rate)
+        ema = self.average(state.ema, self.sampled(params), state.step)
+        return Trained(params, ema, optimizer, state.step), value
+
+    def sampled(self, params: Any) -> Any:
+        """The weights that samples are drawn with."""
+        return params
+
+    @property
+    def adam(self) -> optax.GradientTransformation:
+        return optax.scale_by_adam(b1=0.9, b2=0.99)
 
     def rate(self, progress: jax.Array) -> jax.Array:
         """The learning rate at a share of the fit: a linear warm-up, then a half cosine to 0."""

@@ -7,34 +7,17 @@ Sources:
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from madbench.errors import UserError
 from madbench.models.family import Given, check_whole
-from madbench.models.minibatch import Minibatch, descend
+from madbench.models.minibatch import Minibatch, Trained
 from madbench.networks import Decoder, Encoder
 from madbench.samples import Samples
-
-
-class VaeState(NamedTuple):
-    """A frozen pytree; see `models.family.State`.
-
-    Attributes:
-      params: weights under training, {"encoder", "decoder", "log_sigma"}; `log_sigma` is ln σ of p(x | z).
-      ema: the average of decoder and `log_sigma`, which samples are drawn with.
-      optimizer: Adam's moments.
-      step: int32 scalar, optimizer steps taken in this generation.
-    """
-
-    params: Any
-    ema: Any
-    optimizer: Any
-    step: jax.Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,15 +48,18 @@ class Vae(Minibatch):
         if type(self.decoder_noise) is not bool:
             raise UserError(f"config.model.decoder_noise must be True or False, not {self.decoder_noise!r}")
 
-    def init(self, key: jax.Array) -> VaeState:
+    def init(self, key: jax.Array) -> Trained:
         encoder_key, decoder_key = jax.random.split(key)
         label = jnp.zeros((1,), jnp.int32)
         encoder = self.encoder.init(encoder_key, jnp.zeros((1, math.prod(self.given.shape))), label)["params"]
         decoder = self.decoder.init(decoder_key, jnp.zeros((1, self.latent)), label)["params"]
         params = {"encoder": encoder, "decoder": decoder, "log_sigma": jnp.float32(0)}
-        return VaeState(params, _generator(params), self._optimizer.init(params), jnp.int32(0))
+        return self.begin(params)
 
-    def sample(self, key: jax.Array, state: VaeState, n: int, bias: jax.Array) -> Samples:
+    def sampled(self, params):
+        return {name: params[name] for name in ("decoder", "log_sigma")}
+
+    def sample(self, key: jax.Array, state: Trained, n: int, bias: jax.Array) -> Samples:
         """Latents from N(0, λI) through the decoder; its noise, where drawn, is one more latent and so N(0, λσ²I).
 
         A linear VAE then samples N(μ, λΣ), as the Gaussian family does (ours).
@@ -95,17 +81,13 @@ class Vae(Minibatch):
         def loss(params):
             return -jnp.mean(self.evidence_bound(params, x, label, noise)) / math.prod(self.given.shape)
 
-        value, gradient = self.given.group.mean(jax.value_and_grad(loss)(state.params))
-        update, optimizer = self._optimizer.update(gradient, state.optimizer)
-        params = descend(state.params, update, rate)
-        ema = self.average(state.ema, _generator(params), state.step)
-        return VaeState(params, ema, optimizer, state.step), value
+        return self.descend(state, loss, rate)
 
     def evidence_bound(self, params: Any, x: jax.Array, label: jax.Array, noise: jax.Array) -> jax.Array:
         """The lower bound of ln p(x) by one draw of z (Kingma and Welling, equations 3 and 10).
 
         Args:
-          params: as in `VaeState`.
+          params: {"encoder", "decoder", "log_sigma"}; the last is ln σ of p(x | z).
           x: `[n, *shape]`.
           label: int32 `[n]`.
           noise: standard normal `[n, latent]`.
@@ -128,18 +110,10 @@ class Vae(Minibatch):
         low, high = self.given.bounds
         return low + (high - low) * (1 + jnp.tanh(x)) / 2
 
-    @property
-    def _optimizer(self) -> optax.GradientTransformation:
-        return optax.scale_by_adam(b1=0.9, b2=0.99)
-
 
 def kl_from_prior(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     """KL(N(mean, diag e^log_variance) ‖ N(0, I)) of each row, `[n, latent] -> [n]` (Kingma and Welling, appendix B)."""
     return 0.5 * jnp.sum(mean**2 + jnp.exp(log_variance) - 1 - log_variance, axis=1)
-
-
-def _generator(params):
-    return {name: params[name] for name in ("decoder", "log_sigma")}
 
 
 def build(given: Given, *, width: int = 256, depth: int = 2, latent: int = 16, **settings) -> Vae:

@@ -137,7 +137,7 @@ _METRIC_NOTES = {
 _BIAS_NOTES = {
     "mixture": "mixture: λ multiplies each component's covariance (ours).",
     "kde": "kde: λ multiplies each component's covariance (ours).",
-    "vae": "vae: λ is the variance of the latent, drawn from N(0, λI) (ours).",
+    "vae": "vae: λ is the variance of the latent, N(0, λI), and scales that of the noise where it is drawn (ours).",
 }
 
 
@@ -175,8 +175,10 @@ def _notes(results: list[Result], sources: list[str], metrics: list[str]) -> lis
 
 
 def _budget_notes(results: list[Result]) -> list[str]:
-    epochs = {r.config["model"].get("epochs") or 0 for r in results}
-    if epochs == {0}:
+    models = [r.config["model"] for r in results if "steps" in r.config["model"]]
+    if not models:
+        return []  # every model is fitted to the whole of its set
+    if not any(model.get("epochs") for model in models):
         return ["Budget (ours): every generation of every loop trains for the same number of optimizer steps."]
     return ["Budget: where config.model.epochs is set, as many passes over each training set, whatever its size."]
 
