@@ -99,10 +99,10 @@ def main(argv: list[str]) -> int:
     peak = next((1e12 * v for name, v in PEAKS.items() if name in device.device_kind), None)
     dtype = "float32" if FLAGS.small else "bfloat16"
     rate = fleet.matmul_rate(3072 if FLAGS.small else 8192, dtype=dtype)
-    of_peak = f"; {count * peak / 1e12:,.0f} published" if peak else ""
+    of_peak = f"; {count * peak / 1e9:,.0f} published" if peak else ""
     print(f"{count} x {device.device_kind}, jax {jax.__version__}; a large {dtype} matrix product: "
-          f"{rate / 1e12:,.2f} TFLOP/s{of_peak}; batch {FLAGS.batch_size or (16 if FLAGS.small else 256)}")  # fmt: skip
-    print(f"\n| trainer | image | runs | plan | samples/s | TFLOP/s | of {'peak' if peak else 'matmul'} | compile |")
+          f"{rate / 1e9:,.0f} GFLOP/s{of_peak}; batch {FLAGS.batch_size or (16 if FLAGS.small else 256)}")  # fmt: skip
+    print(f"\n| trainer | image | runs | plan | samples/s | GFLOP/s | of {'peak' if peak else 'matmul'} | compile |")
     print("|---|---|--:|---|--:|--:|--:|--:|")
     with tempfile.TemporaryDirectory() as folder:
         for trainer, side, runs in itertools.product(FLAGS.trainers, FLAGS.sides, FLAGS.fleets):
@@ -115,7 +115,7 @@ def main(argv: list[str]) -> int:
                 flops = samples * job.fit_flops() / (job.family.steps * job.family.batch_size)
                 share = flops / (count * peak if peak else rate)
                 plan = str(each.plan).partition(": ")[2].partition(";")[0]
-                print(f"| {trainer} | {side}x{side}x3 | {runs} | {plan} | {samples:,.0f} | {flops / 1e12:,.2f} | "
+                print(f"| {trainer} | {side}x{side}x3 | {runs} | {plan} | {samples:,.0f} | {flops / 1e9:,.0f} | "
                       f"{share:.0%} | {seconds:.0f} s |", flush=True)  # fmt: skip
     return 0
 

@@ -187,14 +187,15 @@ class _Experiment:
         if work is None:
             work = self.programs["begin"](self.shared, cells, kept, t)
         steps = job.family.steps // job.family.segments * n
-        first = segment
+        first, loss = segment, ""
         while segment < job.family.segments:
             self._stop_if_asked(Progress(wave, generation, segment), kept, work, n)
             for _ in range(job.calls):
-                work, _ = jax.block_until_ready(self.programs["fit"](self.shared, cells, (kept, work), t))
+                work, curve = jax.block_until_ready(self.programs["fit"](self.shared, cells, (kept, work), t))
             segment += 1
             seconds = watch.lap("fit")
             self._advance(wave, generation, segment, steps * (segment - first) / seconds if steps else None)
+            loss = f", loss {self.fleet.gather(curve, n)[:, -1].mean():.3g}" if curve.shape[-1] else ""
 
         self._phase(wave, generation, "sample")
         kept, out = jax.block_until_ready(self.programs["finish"](self.shared, cells, (kept, work), t))
@@ -217,7 +218,7 @@ class _Experiment:
         self.show.say(
             f"generation {generation}/{job.generations}"
             + (f" of wave {wave + 1}/{job.plan.waves}" if job.plan.waves > 1 else "")
-            + f": fit {watch.seconds['fit']:.1f} s{rate}, sample {watch.seconds['sample']:.1f} s, "
+            + f": fit {watch.seconds['fit']:.1f} s{rate}{loss}, sample {watch.seconds['sample']:.1f} s, "
             + f"eval {watch.seconds['evaluate']:.1f} s{mean}"
         )
         self._advance(wave, generation, job.family.segments + 1, None)
