@@ -235,7 +235,7 @@ def test_a_cost_tells_convolutions_wherever_they_are():
 
 def test_a_fit_step_by_step_is_the_fit():
     """Dense, so that both compile fast: what is tested is the loop."""
-    from test_models import four_clouds, path, training_set
+    from toys import four_clouds, path, training_set
 
     whole = models.build("gan", Given((2,), 4), width=8, style=4, latent=4, discriminator_width=8, steps=20)
     single = dataclasses.replace(whole, given=dataclasses.replace(whole.given, stepwise=True))
