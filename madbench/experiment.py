@@ -144,11 +144,12 @@ class _Experiment:
                 "n_samples": generation.n_samples,
                 "metric_versions": generation.evaluator.versions,
                 "floors": values,
+                "bias_meaning": job.family.bias_meaning,
                 "cells": job.planned,
             },
         )
         environment.write(self.path / "environment.json", job, self.show.say)
-        if results.has_drift(job.source.shape, job.source.bounds) and job.source.density is not None:
+        if job.generation.keeps_points:
             (self.path / "samples").mkdir(exist_ok=True)
             axes, density = data.density_grid(job.source)
             np.savez(self.path / "samples" / "density.npz", axes=axes, density=density)
@@ -187,16 +188,19 @@ class _Experiment:
         if work is None:
             work = self.programs["begin"](self.shared, cells, kept, t)
         steps = job.family.steps // job.family.segments * n
-        first, loss = segment, ""
+        first, loss, curves = segment, "", []
         while segment < job.family.segments:
             self._stop_if_asked(Progress(wave, generation, segment), kept, work, n)
             for _ in range(job.calls):
                 work, curve = jax.block_until_ready(self.programs["fit"](self.shared, cells, (kept, work), t))
+                curves.append(curve)
             segment += 1
             seconds = watch.lap("fit")
             self._advance(wave, generation, segment, steps * (segment - first) / seconds if steps else None)
-            loss = f", loss {self.fleet.gather(curve, n)[:, -1].mean():.3g}" if curve.shape[-1] else ""
 
+        if curves and curves[-1].shape[-1]:
+            points = np.concatenate([self.fleet.gather(curve, n) for curve in curves], axis=1)  # [run, point]
+            loss = f", loss {points[:, -max(points.shape[1] // 10, 1) :].mean():.3g}"
         self._phase(wave, generation, "sample")
         kept, out = jax.block_until_ready(self.programs["finish"](self.shared, cells, (kept, work), t))
         watch.lap("sample")

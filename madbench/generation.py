@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from madbench import loops, results
+from madbench import loops
 from madbench.metrics import Evaluator
 from madbench.models import Family
 from madbench.randomness import Role, key_for
@@ -81,6 +81,7 @@ class Generation:
       evaluator: the metrics.
       n_samples: generated samples behind each metric.
       n_grid: samples of the fixed-noise grid; 0 for none.
+      keeps_points: whether the samples themselves are kept for a drift chart.
       stepwise: a call of `fit` is one optimizer step.
     """
 
@@ -90,6 +91,7 @@ class Generation:
     evaluator: Evaluator
     n_samples: int
     n_grid: int
+    keeps_points: bool = False
     stepwise: bool = False
 
     def blank(self, shape: tuple[int, ...]) -> Kept:
@@ -146,7 +148,7 @@ class Generation:
         if self.n_grid:
             grid = self.family.sample(key_for(cell.seed, 0, Role.GRID), work.state, self.n_grid, cell.bias)
             out["grid"] = _clip(grid.x, source.bounds)
-        if results.has_drift(source.shape, source.bounds):
+        if self.keeps_points:
             out["samples"] = samples.x[: self.n_samples]
         params = work.state.params if self.finetunes else ()
         return Kept(loops.remember(kept.memory, samples, t), params, alive), out

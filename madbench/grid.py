@@ -1,5 +1,6 @@
 """From a resolved config to a job: the grid of runs, the model, the plan. Checks everything and writes nothing."""
 
+import contextlib
 import dataclasses
 from functools import cached_property
 from typing import Any
@@ -133,6 +134,7 @@ def prepare(config: Any, *, wave_size: int = 0) -> Job:
     given = models.Given(source.shape, source.num_classes, source.bounds, shapes.capacity)
     family = models.build(given=given, **plain["model"])
     _check_family(family, plain, parsed, runs)
+    notes += _without_effect(given, family, plain["model"])
     generation = Generation(
         family=family,
         shapes=shapes,
@@ -140,6 +142,7 @@ def prepare(config: Any, *, wave_size: int = 0) -> Job:
         evaluator=Evaluator(metrics),
         n_samples=source.reference.x.shape[0],
         n_grid=plain["n_grid"] if source.bounds else 0,
+        keeps_points=source.density is not None and source.shape in ((1,), (2,)),
     )
     costs = _costs(generation, source, runs[0], plain["metrics"]["features"])
     kept = cost.tree_bytes(generation.blank(source.shape))
@@ -171,6 +174,17 @@ def _same_loops(parsed: list[loops.Loop]) -> list[str]:
         for other in parsed[:i]
         if dataclasses.replace(other, name=loop.name) == loop
     ]
+
+
+def _without_effect(given: models.Given, family: models.Family, settings: dict[str, Any]) -> list[str]:
+    """A note on each setting of the model that was changed and changes nothing: another word made it idle."""
+    defaults = models.FAMILIES.settings(settings["family"])
+    notes = []
+    for name in (name for name, value in settings.items() if name in defaults and value != defaults[name]):
+        with contextlib.suppress(UserError):  # the default does not go with the others: so it matters
+            if models.build(given=given, **settings | {name: defaults[name]}) == family:
+                notes.append(f"config.model.{name}={settings[name]!r} changes nothing beside the other settings")
+    return notes
 
 
 def _check_reference(metrics, source) -> None:

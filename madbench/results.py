@@ -238,11 +238,6 @@ def bias_text(bias: float) -> str:
     return f"{bias:g}" if float(f"{bias:g}") == bias else repr(bias)
 
 
-def has_drift(shape: tuple[int, ...], bounds: tuple[float, float] | None) -> bool:
-    """Whether samples of `shape` within `bounds` are points of which a drift chart can be drawn."""
-    return bounds is None and shape in ((1,), (2,))
-
-
 def sampled_generations(generations: int, at_most: int = 50) -> list[int]:
     """The generations whose samples are kept, or shown: all, or `at_most` of them, from the first to the last.
 

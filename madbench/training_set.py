@@ -40,14 +40,12 @@ class TrainingSet:
         return self.rows(jax.random.randint(jax.random.fold_in(self.key, step), (n,), 0, self.size))
 
     def everything(self) -> tuple[Samples, jax.Array]:
-        """All samples `[capacity, ...]` and their weights: 1.0 for members, 0.0 for padding."""
-        member = jnp.arange(self.address.shape[0]) < self.size
-        return self._read(self.address), member.astype(jnp.float32)
+        """All samples `[capacity, ...]`, and their weights: 1.0 for members, 0.0 for padding, whose samples are 0."""
+        return _without_padding(self._read(self.address), self.size)
 
     def gathered(self) -> "GatheredSet":
         """A copy with all samples side by side: dearer in memory, and cheaper for each batch."""
-        samples, _ = self.everything()
-        return GatheredSet(samples, self.size, self.key)
+        return GatheredSet(self._read(self.address), self.size, self.key)
 
     def counts(self) -> tuple[jax.Array, jax.Array]:
         """How many members are real and how many synthetic, counted from the addresses."""
@@ -81,4 +79,10 @@ class GatheredSet:
     batch = TrainingSet.batch
 
     def everything(self) -> tuple[Samples, jax.Array]:
-        return self.samples, (jnp.arange(self.samples.y.shape[0]) < self.size).astype(jnp.float32)
+        return _without_padding(self.samples, self.size)
+
+
+def _without_padding(samples: Samples, size: jax.Array) -> tuple[Samples, jax.Array]:
+    member = jnp.arange(samples.y.shape[0]) < size
+    zeroed = lambda a: jnp.where(member.reshape(-1, *(1,) * (a.ndim - 1)), a, 0)
+    return jax.tree.map(zeroed, samples), member.astype(jnp.float32)

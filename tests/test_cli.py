@@ -328,7 +328,11 @@ def test_every_config_opens_with_command_time_and_result(path):
     assert re.search(r"^Expected result.*: .*\d", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.name)
+CONFIGS = [str(p) for p in sorted((ROOT / "configs").glob("*.py"))]
+ARGUMENTS = [f"{ROOT}/configs/digits.py:gan", f"{ROOT}/configs/gaussian.py:memory"]
+
+
+@pytest.mark.parametrize("path", CONFIGS + ARGUMENTS, ids=lambda p: p.rpartition("/")[2])
 def test_a_dry_run_of_every_config(capsys, tmp_path, monkeypatch, path):
     def never(*args, **kwargs):
         raise AssertionError("a dry run trains nothing")

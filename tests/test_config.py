@@ -210,6 +210,15 @@ def small(source="digits", family="diffusion", **fields):
     return changed(source, family, **defaults | fields)
 
 
+def test_settings_that_change_nothing_are_told():
+    config = small(model__heads=3, model__timesteps=600, model__width=30)
+    notes = [note.partition("=")[0] for note in grid.prepare(config).notes if "changes nothing" in note]
+    assert notes == ["config.model.heads", "config.model.timesteps"]
+    config = small(model__heads=3, model__timesteps=600, model__width=30, model__network="transformer")
+    config.model.parameterization = "ddpm"
+    assert not [note for note in grid.prepare(config).notes if "heads" in note or "timesteps" in note]
+
+
 def test_presets_that_agree_are_told():
     job = grid.prepare(small(loops=("replace", "fully_synthetic", "memory_k(memory=1)", "accumulate")))
     assert job.notes[0] == "loops replace and fully_synthetic are the same loop under two names"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 from toys import CLASSES, compiled, draw, fit, four_clouds, training_set
 
-from madbench import models
+from madbench import experiment, models, results
 from madbench.checkpoints import Checkpoints, Progress
+from madbench.config import base
 from madbench.models.family import Given, Group
 
 
@@ -56,7 +58,7 @@ CASES = {
         "diffusion",
         {"parameterization": "ddpm", "width": 32, "depth": 1, "steps": 800, "batch_size": 128,
          "learning_rate": 5e-3, "timesteps": 100, "beta_max": 0.1},
-        {"steps": 20, "width": 8, "batch_size": 16, "timesteps": 4},
+        {"steps": 20, "width": 8, "batch_size": 16, "timesteps": 4, "beta_max": 0.99},
         num_classes=CLASSES,
         variant="ddpm",
     ),
@@ -113,6 +115,7 @@ def test_attributes_are_those_of_the_protocol(case):
         assert type(getattr(family, name)) is int, name
         assert getattr(family, name) >= least, name
     assert family.bias_refusal == ""
+    assert "λ" in family.bias_meaning
     hash(family)  # a static argument of compiled programs
 
 
@@ -248,7 +251,20 @@ def test_init_depends_on_its_key_alone_and_carries_params(case):
     assert jax.tree.leaves(a.params)
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if "steps" in case.settings])
+steps_of_their_own = pytest.mark.parametrize("name", [n for n, case in CASES.items() if "steps" in case.settings])
+
+
+@steps_of_their_own
+def test_sampling_in_chunks_equals_sampling_at_once(name):
+    whole, chunks = (CASES[name].build(sample_batch=batch) for batch in (0, 4))
+    state = compiled(whole)[1](KEYS[0], SETS[0], compiled(whole)[0](KEYS[1]))[0]
+    a, b = draw(whole, state, 11, 0.6), draw(chunks, state, 11, 0.6)
+    np.testing.assert_allclose(a.x, b.x, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(a.y, b.y)
+    assert len(np.unique(a.x)) > 11  # rows differ: of their own noise
+
+
+@steps_of_their_own
 def test_a_group_of_devices_computes_what_one_device_does(name):
     """A run whose batch two devices share, twice side by side, against the run alone."""
     data = training_set(*four_clouds(64))
@@ -309,3 +325,25 @@ def test_an_unknown_family_is_refused_in_one_line():
     with pytest.raises(ValueError, match="unknown model family 'gan2'") as caught:
         models.build("gan2", Given((2,), 0))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in ("gaussian", "diffusion")])
+def test_it_runs_through_its_loops(name, tmp_path):
+    """From scratch and fine-tuned, on four devices; the Gaussian and diffusion do in `test_experiment.py`."""
+    case = CASES[name]
+    config = base("mixture", case.family)
+    config.data.update({"n_reference": 40, "modes_per_side": 2})
+    config.n_initial, config.generations, config.seeds = 64, 2, 3
+    config.loops = ("fully_synthetic", "fixed_ratio")
+    config.metrics.update({"names": ("fd", "modes"), "features": "raw"})
+    config.model.update(case.settings | case.short)
+    experiment.run(config, str(tmp_path / "work"))
+    rows = results.load(tmp_path / "work").rows
+    assert len(rows) == 2 * 3 * 2
+    assert {row["status"] for row in rows} == {"ok"}
+    assert all(math.isfinite(row["fd"]) and 0 <= row["modes"] <= 4 for row in rows)
+    firsts = [[row["fd"] for row in rows if row["generation"] == 1 and row["loop"] == loop] for loop in config.loops]
+    np.testing.assert_allclose(*firsts, rtol=1e-3)  # one seed, one first generation
+    lasts = [[row["fd"] for row in rows if row["generation"] == 2 and row["loop"] == loop] for loop in config.loops]
+    assert (np.abs(np.subtract(*lasts)) > 1e-6).all()
+    assert (tmp_path / "work" / "drift.png").exists()

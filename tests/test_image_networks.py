@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import signal
+from toys import four_clouds, path, training_set
 
 from madbench import cost, experiment, models, results
 from madbench.config import base
@@ -235,8 +236,6 @@ def test_a_cost_tells_convolutions_wherever_they_are():
 
 def test_a_fit_step_by_step_is_the_fit():
     """Dense, so that both compile fast: what is tested is the loop."""
-    from toys import four_clouds, path, training_set
-
     whole = models.build("gan", Given((2,), 4), width=8, style=4, latent=4, discriminator_width=8, steps=20)
     single = dataclasses.replace(whole, given=dataclasses.replace(whole.given, stepwise=True))
     data = training_set(*four_clouds(64))
@@ -246,6 +245,23 @@ def test_a_fit_step_by_step_is_the_fit():
     for a, b in zip(jax.tree.leaves(states[-1]), jax.tree.leaves(alone[-1]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(np.concatenate(curves), np.concatenate(losses), rtol=1e-3)
+
+
+def test_a_job_step_by_step_ends_in_the_rows_of_the_compiled_loop(tmp_path, monkeypatch):
+    """A dense GAN, once as if it had convolutions: ten segments of two calls each, a wave for each run."""
+    config = base("digits", "gan")
+    config.n_initial, config.generations, config.seeds, config.n_grid = 32, 2, 5, 0
+    config.data.n_reference = 20
+    config.metrics.features = "raw"
+    config.model.update({"width": 8, "depth": 1, "style": 4, "discriminator_width": 8, "batch_size": 9, "steps": 20})
+    experiment.run(config, str(tmp_path / "compiled"))
+    monkeypatch.setattr(cost, "_convolves", lambda jaxpr: True)
+    experiment.run(config, str(tmp_path / "stepwise"))
+    compiled, stepwise = (results.load(tmp_path / name) for name in ("compiled", "stepwise"))
+    assert [r.environment["plan"]["stepwise"] for r in (compiled, stepwise)] == [False, True]
+    assert stepwise.environment["plan"]["waves"] == 2
+    fd = lambda found: [r["fd"] for r in sorted(found.rows, key=lambda r: (r["seed"], r["generation"]))]
+    np.testing.assert_allclose(fd(compiled), fd(stepwise), rtol=1e-3)
 
 
 def test_an_image_gan_runs_through_its_loop(tmp_path):

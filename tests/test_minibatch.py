@@ -6,21 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import CLASSES, Linear, compiled, diffusion, draw, four_clouds, path, tiny, training_set
+from toys import diffusion, draw, four_clouds, path, tiny, training_set
 
+from madbench import models
 from madbench.models.edm import Edm
+from madbench.models.family import Given
 from madbench.models.minibatch import Trained
-
-
-def test_sampling_in_chunks_equals_sampling_at_once():
-    whole, chunks = (diffusion(Linear(), CLASSES, sampler_steps=3, sample_batch=batch) for batch in (4096, 4))
-    state = compiled(whole)[0](jax.random.key(0))
-    rng = np.random.default_rng(0)
-    ema = jax.tree.map(lambda a: a + np.float32(0.05) * rng.normal(size=a.shape).astype(np.float32), state.ema)
-    state = state._replace(ema=ema)
-    a, b = draw(whole, state, 11, 0.6), draw(chunks, state, 11, 0.6)
-    np.testing.assert_allclose(a.x, b.x, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(a.y, b.y)
 
 
 def test_the_average_has_the_weights_of_a_power_function():
@@ -94,6 +85,11 @@ def test_epochs_stop_smaller_sets_early():
         states, _ = path(family, training_set(*four_clouds(64), size=size))
         assert [int(s.step) for s in states] == [min(i, steps) for i in range(11)]
         jax.tree.map(np.testing.assert_array_equal, states[steps], states[-1])
+
+
+def test_epochs_count_all_batches_of_a_step():
+    settings = {"objective": "wgan_gp", "critic_steps": 4, "batch_size": 8, "epochs": 2.0}
+    assert models.build("gan", Given((2,), 0, capacity=320), **settings).steps == 20
 
 
 def test_epochs_give_each_set_its_own_whole_schedule():

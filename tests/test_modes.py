@@ -39,6 +39,13 @@ def test_a_mode_is_covered_by_one_sample_within_the_radius(x, hits):
     assert METRIC.compute(state(x)) == sum(hits)
 
 
+def test_where_modes_overlap_a_sample_counts_for_the_nearest():
+    wide = CoveredModes(CORNERS._replace(radius=4.0))
+    with jax.enable_x64(True):
+        hits = wide.state(jnp.asarray([[1.9, 1.8]], jnp.float32), None)
+    np.testing.assert_array_equal(hits, [1, 0, 0, 0])
+
+
 def test_chunks_merge_to_the_whole():
     x = np.random.default_rng(0).uniform(-1, 5, size=(12, 2))
     merged = METRIC.merge(state(x[:5]), state(x[5:]))
@@ -120,6 +127,7 @@ def result(tmp_path):
     floor = {"mean": 25.0, "p5": 25.0, "p95": 25.0}
     reference = {
         "features": "raw-1", "n_samples": 40, "floors": {"modes": floor},
+        "bias_meaning": "λ multiplies each component's covariance (ours)",
         "cells": [{"loop": "fully_synthetic", "bias": 1.0}],
     }  # fmt: skip
     return results.Result(path=tmp_path, config=config, reference=reference, environment={}, rows=rows)

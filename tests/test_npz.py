@@ -63,6 +63,27 @@ def test_what_is_no_archive_is_refused_in_one_line(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
+def test_an_array_alone_and_a_damaged_archive_are_refused_too(tmp_path):
+    np.save(tmp_path / "mine.npy", IMAGES)
+    np.savez_compressed(tmp_path / "mine.npz", x=IMAGES * 0)
+    content = bytearray((tmp_path / "mine.npz").read_bytes())
+    content[60:90] = bytes(30)
+    (tmp_path / "mine.npz").write_bytes(content)
+    for name in ("mine.npy", "mine.npz"):
+        with pytest.raises(UserError, match="cannot be read as a NumPy archive"):
+            data.load(f"npz:{tmp_path / name}")
+
+
+def test_as_many_classes_as_a_byte_can_tell(tmp_path):
+    np.savez(tmp_path / "mine.npz", x=np.zeros((256, 2, 2, 1), np.uint8), y=np.arange(256).astype(np.uint8))
+    assert data.load(f"npz:{tmp_path / 'mine.npz'}", n_reference=4).num_classes == 256
+
+
+def test_two_paths_are_refused(tmp_path):
+    with pytest.raises(UserError, match="name two files"):
+        data.load("npz:a.npz", path="b.npz")
+
+
 def test_a_path_is_asked_for():
     with pytest.raises(UserError, match="needs the path of an archive"):
         data.load("npz")

@@ -220,8 +220,12 @@ def test_footnotes_on_choices():
     assert "used up (b)" in notes_of(make(), make(path="b", reuse_fresh=True))
     exact = make()
     exact.config["model"] = {"family": "kde", "bandwidth": "scott"}
+    exact.reference["bias_meaning"] = "λ multiplies the kernel's covariance (ours)"
     assert "Budget" not in notes_of(exact)
-    assert "kde: λ multiplies" in notes_of(exact)
+    assert "kde: λ multiplies the kernel's covariance (ours)." in notes_of(exact)
+    passes = make()
+    passes.config["model"]["epochs"] = 2.0
+    assert "Budget: where config.model.epochs is set" in notes_of(passes)
 
 
 def test_markdown_is_aligned_for_a_terminal():

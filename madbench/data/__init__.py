@@ -2,6 +2,7 @@
 
 from madbench.data.density import density_grid
 from madbench.data.source import Source
+from madbench.errors import UserError
 from madbench.registry import Registry
 
 # source name -> module with `load(**settings) -> Source`. The part after a colon ("folder:PATH") is passed as `path`.
@@ -31,6 +32,8 @@ def load(source: str, **settings) -> Source:
     """
     path = str(source).partition(":")[2]
     if path:
+        if settings.get("path") not in (None, "", path):
+            raise UserError(f"config.data.source={source!r} and config.data.path={settings['path']!r} name two files")
         settings["path"] = path
     SOURCES.check(source, settings)
     return SOURCES.find(source)(**settings)

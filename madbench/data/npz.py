@@ -2,6 +2,7 @@
 
 import pathlib
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -25,7 +26,7 @@ def load(path: str = "", n_reference: int = 1000, split_seed: int = 0) -> Finite
     try:
         with np.load(path, allow_pickle=False) as archive:
             found = {name: archive[name] for name in archive.files if name in ("x", "y")}
-    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"config.data.source: {path} cannot be read as a NumPy archive (.npz): {error}") from None
     x, y = found.get("x"), found.get("y")
     if x is None or x.dtype != np.uint8 or x.ndim != 4 or x.shape[-1] not in (1, 3) or 0 in x.shape:
@@ -33,7 +34,7 @@ def load(path: str = "", n_reference: int = 1000, split_seed: int = 0) -> Finite
         raise UserError(f"{path} must hold x, uint8 [n, height, width, 1 or 3], and holds {held}")
     if y is not None and (not np.issubdtype(y.dtype, np.integer) or y.shape != x.shape[:1] or y.min() < 0):
         raise UserError(f"{path}: y must hold a class from 0 on for each of the {len(x)} images")
-    if y is not None and len(np.unique(y)) != y.max() + 1:
+    if y is not None and len(np.unique(y)) != int(y.max()) + 1:
         raise UserError(f"{path}: y names classes up to {y.max()}, and {len(np.unique(y))} of them have images")
     return split(
         np.float32(x) / 127.5 - 1,

@@ -16,9 +16,11 @@ from madbench.samples import Samples
 
 
 def load(
-    a: float = 0.5, b: float = 5.0, mu: float = 1.0, n_reference: int = 1000, split_seed: int = 0
+    a: float = 0.5, b: float = 1.0, mu: float = 0.0, n_reference: int = 1000, split_seed: int = 0
 ) -> EndlessSource:
     """p(x) ∝ exp(-a (x₁ - μ)² - b (x₂ - x₁²)²), float32 `[n, 2]`, no labels.
+
+    MAD (arXiv 2307.01850) does not give its constants; those of the defaults are ours.
 
     Args:
       a: sets the ridge's extent: x₁ has variance 1/(2a).

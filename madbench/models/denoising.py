@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from madbench.models.family import check_number
-from madbench.models.minibatch import Minibatch, Trained
+from madbench.models.minibatch import OneLoss, Trained
 from madbench.samples import Samples
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Denoising(Minibatch):
+class Denoising(OneLoss):
     """A diffusion model, but for what a subclass says: noise levels, the loss, and the way back from noise.
 
     Attributes:
@@ -29,6 +29,8 @@ class Denoising(Minibatch):
 
     net: nn.Module
     label_dropout: float = 0.1
+
+    bias_meaning = "λ = 1/(1+w), w the weight of classifier-free guidance"
 
     def __post_init__(self):
         super().__post_init__()
@@ -68,14 +70,15 @@ class Denoising(Minibatch):
     def sample(self, key: jax.Array, state: Trained, n: int, bias: jax.Array) -> Samples:
         """Guided by w = 1/λ - 1."""
         row = jnp.arange(n, dtype=jnp.int32)
-        label = row % max(self.given.num_classes, 1)
+        label = self.given.labels(n)
         noise = jax.random.normal(key, (n, *self.given.shape))
+        later = jax.random.fold_in(key, 1)
 
         def solve(rows):  # ([m, *shape], [m], [m]) -> [m, *shape]
             noise, label, row = rows
 
             def draw(i):  # a key for each row: chunks and groups of devices change nothing
-                each = jax.vmap(lambda r: jax.random.fold_in(jax.random.fold_in(key, r), i))(row)
+                each = jax.vmap(lambda r: jax.random.fold_in(jax.random.fold_in(later, r), i))(row)
                 return jax.vmap(lambda k: jax.random.normal(k, self.given.shape))(each)
 
             return self.solve(lambda x, level: self._guided(state.ema, x, level, label, bias), noise, draw)
@@ -91,10 +94,6 @@ class Denoising(Minibatch):
         noise = jax.random.normal(noise_key, batch.x.shape)
         x, label, level, noise = self.given.group.part((batch.x, label, level, noise))
         return self.descend(state, lambda params: self.loss(params, x, level, noise, label), rate)
-
-    def bounded(self, x: jax.Array) -> jax.Array:
-        """Within the range of the data, where it has one (static thresholding: Saharia et al. 2022, section 2.3)."""
-        return jnp.clip(x, *self.given.bounds) if self.given.bounds else x
 
     def _guided(self, params, x, level, label, bias):
         """E_u + (1+w)(E_c - E_u) with 1+w = 1/λ: Ho and Salimans, equation 6, for the estimate E."""

@@ -5,7 +5,7 @@ import dataclasses
 from madbench.errors import UserError
 from madbench.models.ddpm import Ddpm
 from madbench.models.edm import Edm
-from madbench.models.family import Given, check_dtype, check_whole
+from madbench.models.family import Given, check_precision, check_whole
 from madbench.networks import DiffusionTransformer, ResidualMLP
 
 PARAMETERIZATIONS = {"edm": Edm, "ddpm": Ddpm}
@@ -45,7 +45,7 @@ def build(
 
 def _network(given, network, width, depth, heads, patch, dtype, remat):
     check_whole(1, width=width, depth=depth, heads=heads, patch=patch)
-    check_dtype(dtype)
+    check_precision(dtype, remat)
     shape, num_classes = given.shape, given.num_classes
     if network == "mlp":
         return ResidualMLP(num_classes + 1, width, depth)

@@ -61,7 +61,7 @@ class Edm(Denoising):
         c_in = jax.lax.rsqrt(variance)
         f = self.net.apply({"params": params}, expand(c_in, x) * x, jnp.log(level) / 4, label)
         free = expand(c_skip, x) * x + expand(c_out, x) * f
-        return free + jax.lax.stop_gradient(self.bounded(free) - free)
+        return free + jax.lax.stop_gradient(self.given.clipped(free) - free)
 
     def solve(self, estimate, noise, draw):
         """Heun's method on the probability-flow ODE, from σ_max to 0, at the noise levels of EDM's equation 5.
@@ -83,7 +83,7 @@ class Edm(Denoising):
 
         def denoised(y, angle):
             x, level = self.sigma_data * y / jnp.cos(angle), self.sigma_data * jnp.tan(angle)
-            return self.bounded(estimate(x, level))
+            return self.given.clipped(estimate(x, level))  # static thresholding: Saharia et al. 2022, section 2.3
 
         def slope(y, angle):  # -F, from the denoiser by EDM's equation 7
             return jnp.cos(angle) / jnp.sin(angle) * y - denoised(y, angle) / (self.sigma_data * jnp.sin(angle))

@@ -31,6 +31,7 @@ class Family(Protocol):
       batch_size: samples per step; 0 where the fit takes the whole set.
       min_samples: smallest training set that can be fitted.
       bias_refusal: why λ below 1 means nothing to this model; "" where it does.
+      bias_meaning: what λ does, for the table's notes, and whether the paper says so or it is ours.
     """
 
     segments: int
@@ -38,6 +39,7 @@ class Family(Protocol):
     batch_size: int
     min_samples: int
     bias_refusal: str
+    bias_meaning: str
 
     def init(self, key: jax.Array) -> State:
         """A new model."""
@@ -118,12 +120,29 @@ class Given:
     group: Group = Group()
     stepwise: bool = False
 
+    def labels(self, n: int) -> jax.Array:
+        """The labels of `n` samples, int32 `[n]`: 0, 1, 2, …, 0, 1, 2, …; all 0 without classes."""
+        return jnp.arange(n, dtype=jnp.int32) % max(self.num_classes, 1)
+
+    def clipped(self, x: jax.Array) -> jax.Array:
+        """`x` within the bounds, where there are any."""
+        return jnp.clip(x, *self.bounds) if self.bounds else x
+
+    def squashed(self, x: jax.Array) -> jax.Array:
+        """`x` from the real line into the bounds, by a tanh, where there are any."""
+        if not self.bounds:
+            return x
+        low, high = self.bounds
+        return low + (high - low) * (1 + jnp.tanh(x)) / 2
+
 
 check_whole = functools.partial(checks.check_whole, "config.model")
 check_number = functools.partial(checks.check_number, "config.model")
 
 
-def check_dtype(dtype: Any) -> None:
-    """Raises UserError unless `config.model.dtype` is a floating-point type that networks compute in."""
+def check_precision(dtype: Any, remat: Any) -> None:
+    """Raises UserError unless `config.model.dtype` is a type that networks compute in, and `remat` True or False."""
     if dtype not in ("float32", "bfloat16", "float16"):
         raise UserError(f"config.model.dtype must be float32, bfloat16 or float16, not {dtype!r}")
+    if type(remat) is not bool:
+        raise UserError(f"config.model.remat must be True or False, not {remat!r}")

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from madbench.errors import UserError
 from madbench.models.family import Given, check_number, check_whole
-from madbench.models.minibatch import Minibatch, Trained
+from madbench.models.minibatch import OneLoss, Trained
 from madbench.networks import RealNVP
 from madbench.samples import Samples
 
@@ -25,7 +25,7 @@ EDGE = 0.05  # α of RealNVP, section 4.1: keeps the logit of a pixel away from 
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flow(Minibatch):
+class Flow(OneLoss):
     """An invertible network from samples to N(0, I), trained by maximum likelihood.
 
     Vectors enter as they are. Images (samples with bounds) are spread over their grey levels by uniform noise and taken
@@ -41,6 +41,7 @@ class Flow(Minibatch):
     dequantization: float = 2 / 255
 
     bias_refusal = ""
+    bias_meaning = "λ is the variance of the latent, N(0, λI)"
 
     def __post_init__(self):
         super().__post_init__()
@@ -61,7 +62,7 @@ class Flow(Minibatch):
 
     def sample(self, key: jax.Array, state: Trained, n: int, bias: jax.Array) -> Samples:
         """Latents from N(0, λI), through the inverse."""
-        label = jnp.arange(n, dtype=jnp.int32) % max(self.given.num_classes, 1)
+        label = self.given.labels(n)
         z = jnp.sqrt(bias) * jax.random.normal(key, (n, math.prod(self.given.shape)))
 
         def invert(rows):

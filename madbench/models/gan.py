@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import optax
 
 from madbench.errors import UserError
-from madbench.models.family import Given, check_dtype, check_number, check_whole
-from madbench.models.minibatch import Minibatch, descend
+from madbench.models.family import Given, check_number, check_precision, check_whole
+from madbench.models.minibatch import Minibatch, moved
 from madbench.networks import Discriminator, ImageDiscriminator, ImageSynthesis, Mapping, Synthesis
 from madbench.samples import Samples
 
@@ -69,6 +69,7 @@ class Gan(Minibatch):
     critic_steps: int = 1
 
     bias_refusal = ""
+    bias_meaning = "λ is the truncation ψ towards the mean of w, per class where conditional"
 
     def __post_init__(self):
         super().__post_init__()
@@ -100,18 +101,18 @@ class Gan(Minibatch):
         discriminator, d_moments = state.params["discriminator"], state.optimizer["discriminator"]
         batches = jax.tree.map(lambda a: a.reshape(self.critic_steps, self.batch_size, *a.shape[1:]), batch)
         for i in range(self.critic_steps):
-            real = jax.tree.map(lambda a, i=i: a[i], batches)
+            last = jax.tree.map(lambda a, i=i: a[i], batches)
             z, noise, mix = self._draw(jax.random.fold_in(key, i + 1), self.batch_size)
-            x, label, z, noise, mix = self.given.group.part((real.x, real.y, z, noise, mix))
+            x, label, z, noise, mix = self.given.group.part((last.x, last.y, z, noise, mix))
             fake = self._generate(generator, self._w(generator, z, label), noise)
             loss, gradient = self.given.group.mean(
                 jax.value_and_grad(self._discriminator_loss)(discriminator, x, fake, label, mix)
             )
             update, d_moments = self._adam.update(gradient, d_moments)
-            discriminator = descend(discriminator, update, rate)
+            discriminator = moved(discriminator, update, rate)
 
         z, noise, _ = self._draw(jax.random.fold_in(key, 0), self.batch_size)
-        x, label, z, noise = self.given.group.part((real.x, real.y, z, noise))
+        x, label, z, noise = self.given.group.part((last.x, last.y, z, noise))
 
         def generator_loss(generator):
             w = self._w(generator, z, label)
@@ -120,7 +121,7 @@ class Gan(Minibatch):
 
         gradient, w = jax.grad(generator_loss, has_aux=True)(generator)
         update, g_moments = self._adam.update(self.given.group.mean(gradient), state.optimizer["generator"])
-        generator = descend(generator, update, rate)
+        generator = moved(generator, update, rate)
         new = GanState(
             {**generator, "discriminator": discriminator},
             self.average(state.ema, generator, state.step),
@@ -132,7 +133,7 @@ class Gan(Minibatch):
 
     def sample(self, key: jax.Array, state: GanState, n: int, bias: jax.Array) -> Samples:
         """Truncated in W space: w̄ + ψ(w - w̄) with ψ = λ (StyleGAN, section B), w̄ that of the label."""
-        label = jnp.arange(n, dtype=jnp.int32) % max(self.given.num_classes, 1)
+        label = self.given.labels(n)
         z, noise, _ = self._draw(key, n)
 
         def generate(rows):
@@ -172,11 +173,7 @@ class Gan(Minibatch):
         return self.mapping.apply({"params": generator["mapping"]}, z, label)
 
     def _generate(self, generator, w, noise):
-        x = self.synthesis.apply({"params": generator["synthesis"]}, w, noise)
-        if not self.given.bounds:
-            return x
-        low, high = self.given.bounds
-        return low + (high - low) * (1 + jnp.tanh(x)) / 2
+        return self.given.squashed(self.synthesis.apply({"params": generator["synthesis"]}, w, noise))
 
     def _draw(self, key, n):
         z_key, noise_key, mix_key = jax.random.split(key, 3)
@@ -202,12 +199,12 @@ def build(
     given: Given,
     *,
     network: str = "dense",
-    width: int = 256,
+    width: int = 0,
     widest: int = 256,
     depth: int = 3,
     style: int = 64,
     style_depth: int = 2,
-    discriminator_width: int = 256,
+    discriminator_width: int = 0,
     discriminator_depth: int = 2,
     dtype: str = "float32",
     remat: bool = False,
@@ -218,17 +215,21 @@ def build(
     Args:
       given: what the data and the plan say.
       network: `dense`, for vectors and tiny images, or `image`: convolutions, from coarse levels to fine ones.
-      width, depth: of the synthesis network: units and layers; or channels of the finest level and layers of each.
+      width, depth: of the synthesis network: units and layers; or channels of the finest level and layers of each. A
+        width of 0 stands for 256 units, or 32 channels.
       widest: of `image`: most channels, in both networks; each coarser level has twice the channels of the next.
       style, style_depth: width of w, and layers of the mapping network.
       discriminator_width, discriminator_depth: as `width`, and residual blocks; or those of each level.
       dtype, remat: of `image`: convolutions are in `dtype`, weights and state in float32.
       **settings: fields of `Gan`.
     """
-    check_whole(1, width=width, widest=widest, depth=depth, style=style, style_depth=style_depth)
-    check_whole(1, discriminator_width=discriminator_width, discriminator_depth=discriminator_depth)
-    check_dtype(dtype)
+    check_whole(0, width=width, discriminator_width=discriminator_width)
+    check_whole(1, depth=depth, discriminator_depth=discriminator_depth, widest=widest)
+    check_whole(1, style=style, style_depth=style_depth)
+    check_precision(dtype, remat)
     shape, classes = given.shape, given.num_classes
+    usual = 32 if network == "image" else 256
+    width, discriminator_width = width or usual, discriminator_width or usual
     if network == "dense":
         synthesis = Synthesis(shape, width, depth)
         discriminator = Discriminator(classes, discriminator_width, discriminator_depth)

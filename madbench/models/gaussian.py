@@ -45,6 +45,7 @@ class Gaussian:
     steps = 0
     batch_size = 0
     bias_refusal = ""
+    bias_meaning = "λ multiplies the covariance"
 
     @property
     def min_samples(self) -> int:
@@ -70,10 +71,7 @@ class Gaussian:
 
 
 def build(given: Given, *, ddof: int = 1) -> Gaussian:
-    """Settings of `config.model`: `ddof`.
-
-    Labels and bounds are ignored; a shared run is computed on each device of its group.
-    """
+    """Settings of `config.model`: `ddof`. Labels and bounds are ignored."""
     if ddof not in (0, 1):
         raise UserError(f"config.model.ddof must be 0 or 1, not {ddof!r}")
     return Gaussian(shape=given.shape, ddof=ddof)

@@ -63,6 +63,7 @@ class KernelDensity:
     batch_size = 0
     min_samples = 2
     bias_refusal = ""
+    bias_meaning = "λ multiplies each kernel's covariance (ours)"
 
     def __post_init__(self):
         if self.bandwidth in BANDWIDTHS:
@@ -80,8 +81,7 @@ class KernelDensity:
     def fit(self, key, training_set, state: KernelDensityState) -> tuple[KernelDensityState, jax.Array]:
         """Keeps the samples and takes their covariance. The curve is empty: there is nothing to train."""
         samples, weight = training_set.everything()
-        x = samples.x.reshape(weight.shape[0], -1)
-        points = jnp.where(weight[:, None] > 0, x, 0.0)
+        points = samples.x.reshape(weight.shape[0], -1)
         _, covariance = mean_and_covariance(points, weight)
         params = KernelDensityParams(points, covariance)
         return KernelDensityState(params, training_set.size.astype(jnp.int32)), jnp.zeros((0,))
@@ -106,8 +106,5 @@ class KernelDensity:
 
 
 def build(given: Given, *, bandwidth: str | float = "scott") -> KernelDensity:
-    """Settings of `config.model`: `bandwidth`.
-
-    Labels and bounds are ignored; a shared run is computed on each device of its group.
-    """
+    """Settings of `config.model`: `bandwidth`. Labels and bounds are ignored."""
     return KernelDensity(shape=given.shape, capacity=given.capacity, bandwidth=bandwidth)

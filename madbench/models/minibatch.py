@@ -13,6 +13,113 @@ from madbench.errors import UserError
 from madbench.models.family import Given, State, check_number, check_whole
 from madbench.samples import Samples
 
+# In the samples that are drawn at a time: 341 images of 32x32x3, 85 of 64x64x3. Networks hold many times as much.
+SAMPLED_NUMBERS = 2**20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Minibatch:
+    """A family that is fitted by optimizer steps. Its state has a field `step`, and a subclass says what a step does.
+
+    Attributes:
+      given: what the data and the plan say.
+      steps: optimizer steps of one fit; where `epochs` is set, those of the largest training set's fit.
+      epochs: 0 for the same steps whatever the training set's size (PROTOCOL, section 2); otherwise each fit draws
+        `epochs` times the samples of its own set.
+      batch_size: samples per step, drawn uniformly with replacement.
+      learning_rate: after warm-up and before the decay to 0.
+      warmup: share of the steps in which the learning rate rises linearly.
+      sample_batch: samples drawn at a time; 0 for 4096 small ones, and fewer large ones, by their size in memory.
+      ema_exponent: γ of EDM2's power-function average of the weights; 16.97 is a relative width of 0.05.
+      batches: that one step takes.
+    """
+
+    given: Given
+    steps: int = 1000
+    epochs: float = 0.0
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    warmup: float = 0.05
+    ema_exponent: float = 16.97
+    sample_batch: int = 0
+
+    min_samples = 1
+    batches = 1
+
+    def __post_init__(self):
+        check_whole(1, steps=self.steps, batch_size=self.batch_size)
+        check_whole(0, sample_batch=self.sample_batch)
+        check_number(self.learning_rate, "learning_rate", above=0)
+        check_number(self.warmup, "warmup", least=0, below=1)
+        check_number(self.epochs, "epochs", least=0)
+        check_number(self.ema_exponent, "ema_exponent", least=0)
+        if self.batch_size % self.given.group.size:
+            devices = f"a run's {self.given.group.size} devices"
+            raise UserError(f"config.model.batch_size={self.batch_size} must be a multiple of {devices}")
+        if self.epochs and self.given.capacity:
+            a_step = self.batches * self.batch_size
+            object.__setattr__(self, "steps", math.ceil(self.epochs * self.given.capacity / a_step))
+
+    def step(self, key: jax.Array, batch: Samples, state: State, rate: jax.Array) -> tuple[State, jax.Array]:
+        """One optimizer step on `batch` at learning rate `rate`: the new state, without its `step`, and the loss."""
+        raise NotImplementedError
+
+    @property
+    def segments(self) -> int:
+        return parts(self.steps)
+
+    def fit(self, key: jax.Array, training_set: Any, state: State) -> tuple[State, jax.Array]:
+        """`steps / segments` optimizer steps, or one where the plan asks for it."""
+        a_step = self.batches * self.batch_size
+        total = jnp.ceil(self.epochs * training_set.size / a_step) if self.epochs else self.steps
+
+        def one(state, _):
+            batch = training_set.batch(state.step, self.batches * self.batch_size)
+            rate = self.rate((state.step + 0.5) / total)  # at the middle of the step, so that one step alone learns
+            new, loss = self.step(jax.random.fold_in(key, state.step), batch, state, rate)
+            new = new._replace(step=state.step + 1)
+            if self.epochs:  # a smaller set's fit is over sooner; it waits for the others
+                new = jax.tree.map(lambda a, b: jnp.where(state.step < total, a, b), new, state)
+            return new, loss
+
+        if self.given.stepwise:  # not a loop of one step either
+            state, loss = one(state, None)
+            return state, loss[None]
+        state, losses = jax.lax.scan(one, state, length=self.steps // self.segments)
+        return state, losses.reshape(parts(losses.shape[0]), -1).mean(axis=1)
+
+    def rate(self, progress: jax.Array) -> jax.Array:
+        """The learning rate at a share of the fit: a linear warm-up, then a half cosine to 0."""
+        rise = jnp.minimum(progress / self.warmup, 1.0) if self.warmup else 1.0
+        return self.learning_rate * rise * 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(progress, 1.0)))
+
+    def average(self, ema: Any, params: Any, step: jax.Array) -> Any:
+        """The average of the weights after step `step` (from 0): EDM2 (arXiv 2312.02696), equation 127."""
+        keep = (1 - 1 / (step + 1)) ** (self.ema_exponent + 1)
+        return jax.tree.map(lambda e, p: keep * e + (1 - keep) * p, ema, params)
+
+    def map_rows(self, function: Callable[[Any], jax.Array], rows: Any) -> jax.Array:
+        """`function(rows)` for a row-wise function: at most `sample_batch` rows at a time, each device its part."""
+        most = self.sample_batch or max(min(4096, SAMPLED_NUMBERS // math.prod(self.given.shape)), 1)
+
+        def in_chunks(rows):
+            if jax.tree.leaves(rows)[0].shape[0] <= most:
+                return function(rows)
+            one = lambda row: function(jax.tree.map(lambda a: a[None], row))[0]
+            return jax.lax.map(one, rows, batch_size=most)
+
+        return self.given.group.map_rows(in_chunks, rows)
+
+
+def moved(params: Any, update: Any, rate: jax.Array) -> Any:
+    """`params - rate * update`."""
+    return jax.tree.map(lambda p, u: p - rate * u, params, update)
+
+
+def parts(n: int) -> int:
+    """The largest divisor of `n` up to 10."""
+    return next(p for p in range(10, 0, -1) if n % p == 0)
+
 
 class Trained(NamedTuple):
     """The state of a model with one loss, a frozen pytree; see `models.family.State`.
@@ -31,72 +138,8 @@ class Trained(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Minibatch:
-    """A family that is fitted by optimizer steps. Its state has a field `step`, and a subclass says what a step does.
-
-    Attributes:
-      given: what the data and the plan say.
-      steps: optimizer steps of one fit; where `epochs` is set, those of the largest training set's fit.
-      epochs: 0 for the same steps whatever the training set's size (PROTOCOL, section 2); otherwise each fit draws
-        `epochs` times the samples of its own set.
-      batch_size: samples per step, drawn uniformly with replacement.
-      learning_rate: after warm-up and before the decay to 0.
-      warmup: share of the steps in which the learning rate rises linearly.
-      sample_batch: samples drawn at a time.
-      ema_exponent: γ of EDM2's power-function average of the weights; 16.97 is a relative width of 0.05.
-    """
-
-    given: Given
-    steps: int = 1000
-    epochs: float = 0.0
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    warmup: float = 0.05
-    ema_exponent: float = 16.97
-    sample_batch: int = 4096
-
-    min_samples = 1
-    batches = 1  # that one step takes
-
-    def __post_init__(self):
-        check_whole(1, steps=self.steps, batch_size=self.batch_size, sample_batch=self.sample_batch)
-        check_number(self.learning_rate, "learning_rate", above=0)
-        check_number(self.warmup, "warmup", least=0, below=1)
-        check_number(self.epochs, "epochs", least=0)
-        check_number(self.ema_exponent, "ema_exponent", least=0)
-        if self.batch_size % self.given.group.size:
-            devices = f"a run's {self.given.group.size} devices"
-            raise UserError(f"config.model.batch_size={self.batch_size} must be a multiple of {devices}")
-        if self.epochs and self.given.capacity:
-            object.__setattr__(self, "steps", math.ceil(self.epochs * self.given.capacity / self.batch_size))
-
-    def step(self, key: jax.Array, batch: Samples, state: State, rate: jax.Array) -> tuple[State, jax.Array]:
-        """One optimizer step on `batch` at learning rate `rate`: the new state, without its `step`, and the loss."""
-        raise NotImplementedError
-
-    @property
-    def segments(self) -> int:
-        return next(s for s in range(10, 0, -1) if self.steps % s == 0)
-
-    def fit(self, key: jax.Array, training_set: Any, state: State) -> tuple[State, jax.Array]:
-        """`steps / segments` optimizer steps, or one where the plan asks for it."""
-        total = jnp.ceil(self.epochs * training_set.size / self.batch_size) if self.epochs else self.steps
-
-        def one(state, _):
-            batch = training_set.batch(state.step, self.batches * self.batch_size)
-            rate = self.rate((state.step + 0.5) / total)  # at the middle of the step, so that one step alone learns
-            new, loss = self.step(jax.random.fold_in(key, state.step), batch, state, rate)
-            new = new._replace(step=state.step + 1)
-            if self.epochs:  # a smaller set's fit is over sooner; it waits for the others
-                new = jax.tree.map(lambda a, b: jnp.where(state.step < total, a, b), new, state)
-            return new, loss
-
-        if self.given.stepwise:  # not a loop of one step either
-            state, loss = one(state, None)
-            return state, loss[None]
-        state, losses = jax.lax.scan(one, state, length=self.steps // self.segments)
-        points = next(p for p in range(10, 0, -1) if losses.shape[0] % p == 0)
-        return state, losses.reshape(points, -1).mean(axis=1)
+class OneLoss(Minibatch):
+    """A family that descends one loss with Adam, and samples with an average of its weights."""
 
     def begin(self, params: Any) -> Trained:
         """The state of a new model."""
@@ -106,7 +149,7 @@ class Minibatch:
         """One step of Adam down `loss(params)`, the mean over this device's part of the batch; also its value."""
         value, gradient = self.given.group.mean(jax.value_and_grad(loss)(state.params))
         update, optimizer = self.adam.update(gradient, state.optimizer)
-        params = descend(state.params, update, rate)
+        params = moved(state.params, update, rate)
         ema = self.average(state.ema, self.sampled(params), state.step)
         return Trained(params, ema, optimizer, state.step), value
 
@@ -117,29 +160,3 @@ class Minibatch:
     @property
     def adam(self) -> optax.GradientTransformation:
         return optax.scale_by_adam(b1=0.9, b2=0.99)
-
-    def rate(self, progress: jax.Array) -> jax.Array:
-        """The learning rate at a share of the fit: a linear warm-up, then a half cosine to 0."""
-        rise = jnp.minimum(progress / self.warmup, 1.0) if self.warmup else 1.0
-        return self.learning_rate * rise * 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(progress, 1.0)))
-
-    def average(self, ema: Any, params: Any, step: jax.Array) -> Any:
-        """The average of the weights after step `step` (from 0): EDM2 (arXiv 2312.02696), equation 127."""
-        keep = (1 - 1 / (step + 1)) ** (self.ema_exponent + 1)
-        return jax.tree.map(lambda e, p: keep * e + (1 - keep) * p, ema, params)
-
-    def map_rows(self, function: Callable[[Any], jax.Array], rows: Any) -> jax.Array:
-        """`function(rows)` for a row-wise function: at most `sample_batch` rows at a time, each device its part."""
-
-        def in_chunks(rows):
-            if jax.tree.leaves(rows)[0].shape[0] <= self.sample_batch:
-                return function(rows)
-            one = lambda row: function(jax.tree.map(lambda a: a[None], row))[0]
-            return jax.lax.map(one, rows, batch_size=self.sample_batch)
-
-        return self.given.group.map_rows(in_chunks, rows)
-
-
-def descend(params: Any, update: Any, rate: jax.Array) -> Any:
-    """`params - rate * update`."""
-    return jax.tree.map(lambda p, u: p - rate * u, params, update)

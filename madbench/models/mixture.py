@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
 from madbench.models.family import Given, check_number, check_whole
+from madbench.models.minibatch import parts
 from madbench.models.moments import symmetric_root
 from madbench.samples import Samples
 
@@ -45,7 +46,8 @@ class Mixture:
       shape: of one sample; flattened to d numbers.
       components: k.
       iterations: of EM, in each fit.
-      covariance_floor: added to the diagonals of the covariances.
+      covariance_floor: added to the diagonals of the covariances in each iteration, as scikit-learn's `reg_covar`, but
+        for the last: a loop would add it once a generation, and stop collapsing where it is reached.
     """
 
     shape: tuple[int, ...]
@@ -57,10 +59,11 @@ class Mixture:
     steps = 0
     batch_size = 0
     bias_refusal = ""
+    bias_meaning = "λ multiplies each component's covariance (ours)"
 
     def __post_init__(self):
         check_whole(1, components=self.components, iterations=self.iterations)
-        check_number(self.covariance_floor, "covariance_floor", above=0)
+        check_number(self.covariance_floor, "covariance_floor", least=1e-12)
 
     @property
     def min_samples(self) -> int:
@@ -76,22 +79,21 @@ class Mixture:
         """`iterations` of EM. The curve is the mean negative log-likelihood per member before each of them."""
         samples, weight = training_set.everything()
         x = samples.x.reshape(weight.shape[0], -1)
-        x = jnp.where(weight[:, None] > 0, x, 0.0)
         centres = plus_plus(key, x, weight, self.components)
         nearest = jnp.argmin(_squared_distances(x, centres), axis=0)
         first = MixtureParams(jnp.ones((self.components,)), centres, self._floor(x.shape[1]))
         params = maximize(x, (jnp.arange(self.components)[:, None] == nearest) * weight, first, self.covariance_floor)
 
-        def iterate(params, _):
+        def iterate(params, floor):
             joint = log_joint(x, params)
             density = jax.nn.logsumexp(joint, axis=0)
             share = jnp.exp(joint - density) * weight
             loss = -jnp.sum(density * weight) / weight.sum()
-            return maximize(x, share, params, self.covariance_floor), loss
+            return maximize(x, share, params, floor), loss
 
-        params, losses = jax.lax.scan(iterate, params, length=self.iterations)
-        points = next(p for p in range(10, 0, -1) if self.iterations % p == 0)
-        return MixtureState(params), losses.reshape(points, -1).mean(axis=1)
+        floors = jnp.full(self.iterations, self.covariance_floor).at[-1].set(0.0)
+        params, losses = jax.lax.scan(iterate, params, floors)
+        return MixtureState(params), losses.reshape(parts(self.iterations), -1).mean(axis=1)
 
     def sample(self, key: jax.Array, state: MixtureState, n: int, bias: jax.Array) -> Samples:
         """A component by its weight, then a sample of it with its covariance times λ."""
@@ -162,7 +164,7 @@ def log_joint(x: jax.Array, params: MixtureParams) -> jax.Array:
     return constant[:, None] - 0.5 * jnp.sum(white**2, axis=1)
 
 
-def maximize(x: jax.Array, share: jax.Array, params: MixtureParams, floor: float) -> MixtureParams:
+def maximize(x: jax.Array, share: jax.Array, params: MixtureParams, floor: float | jax.Array) -> MixtureParams:
     """The M-step (Bishop 2006, equations 9.24 to 9.27).
 
     Args:
@@ -190,8 +192,5 @@ def maximize(x: jax.Array, share: jax.Array, params: MixtureParams, floor: float
 
 
 def build(given: Given, **settings) -> Mixture:
-    """Settings of `config.model`: fields of `Mixture`.
-
-    Labels and bounds are ignored; a shared run is computed on each device of its group.
-    """
+    """Settings of `config.model`: fields of `Mixture`. Labels and bounds are ignored."""
     return Mixture(shape=given.shape, **settings)

@@ -15,13 +15,13 @@ import jax.numpy as jnp
 
 from madbench.errors import UserError
 from madbench.models.family import Given, check_whole
-from madbench.models.minibatch import Minibatch, Trained
+from madbench.models.minibatch import OneLoss, Trained
 from madbench.networks import Decoder, Encoder
 from madbench.samples import Samples
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Vae(Minibatch):
+class Vae(OneLoss):
     """Encoder q(z | x) and decoder p(x | z) = N(μ(z), σ²I), σ learned. Within the bounds of the data, by a tanh.
 
     σ is one number for all dimensions; learning it weighs reconstruction against the KL term (σ-VAE, section 3), so
@@ -42,6 +42,7 @@ class Vae(Minibatch):
     decoder_noise: bool = True
 
     bias_refusal = ""
+    bias_meaning = "λ is the variance of the latent, N(0, λI), and scales that of the noise where it is drawn (ours)"
 
     def __post_init__(self):
         super().__post_init__()
@@ -64,13 +65,13 @@ class Vae(Minibatch):
 
         A linear VAE then samples N(μ, λΣ), as the Gaussian family does (ours).
         """
-        label = jnp.arange(n, dtype=jnp.int32) % max(self.given.num_classes, 1)
+        label = self.given.labels(n)
         z_key, noise_key = jax.random.split(key)
         z = jnp.sqrt(bias) * jax.random.normal(z_key, (n, self.latent))
         x = self.map_rows(lambda rows: self._decode(state.ema, *rows), (z, label))
         if self.decoder_noise:
             x = x + jnp.sqrt(bias) * jnp.exp(state.ema["log_sigma"]) * jax.random.normal(noise_key, x.shape)
-            x = jnp.clip(x, *self.given.bounds) if self.given.bounds else x
+            x = self.given.clipped(x)
         return Samples(x.reshape(n, *self.given.shape), label)
 
     def step(self, key, batch, state, rate):
@@ -104,11 +105,7 @@ class Vae(Minibatch):
 
     def _decode(self, params, z, label):
         """Mean of p(x | z), `[n, d]`."""
-        x = self.decoder.apply({"params": params["decoder"]}, z, label)
-        if not self.given.bounds:
-            return x
-        low, high = self.given.bounds
-        return low + (high - low) * (1 + jnp.tanh(x)) / 2
+        return self.given.squashed(self.decoder.apply({"params": params["decoder"]}, z, label))
 
 
 def kl_from_prior(mean: jax.Array, log_variance: jax.Array) -> jax.Array:

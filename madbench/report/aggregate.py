@@ -133,13 +133,6 @@ _METRIC_NOTES = {
     "modes": "Modes: of the real distribution, those that have a generated sample within three standard deviations.",
 }
 
-# What λ means where the paper does not say (PROTOCOL, section 3).
-_BIAS_NOTES = {
-    "mixture": "mixture: λ multiplies each component's covariance (ours).",
-    "kde": "kde: λ multiplies each component's covariance (ours).",
-    "vae": "vae: λ is the variance of the latent, N(0, λI), and scales that of the noise where it is drawn (ours).",
-}
-
 
 def _notes(results: list[Result], sources: list[str], metrics: list[str]) -> list[str]:
     """What a reader needs to compare the table with another."""
@@ -151,7 +144,6 @@ def _notes(results: list[Result], sources: list[str], metrics: list[str]) -> lis
         "madbench": lambda row: row["benchmark"],
     }
     notes = _provenance(facts, pairs)
-    families = dict.fromkeys(r.config["model"]["family"] for r in results)
     notes += [
         f"Mean ± standard deviation over the seeds; seeds: finished / configured. {MISSING}: missing; (2/3): two of "
         "three seeds have a value, and no mean is taken over those that are left.",
@@ -166,7 +158,8 @@ def _notes(results: list[Result], sources: list[str], metrics: list[str]) -> lis
         *_budget_notes(results),
         "Labels (ours): a conditional model synthesizes equal numbers per class.",
     ]
-    notes += [_BIAS_NOTES[family] for family in families if family in _BIAS_NOTES]
+    meanings = {(r.config["model"]["family"], r.reference.get("bias_meaning")) for r in results}
+    notes += [f"{family}: {meaning}." for family, meaning in sorted(meanings, key=str) if meaning]
     reused = [source for r, source in pairs if r.config["data"].get("reuse_fresh") is True]
     if reused:
         where = f" ({', '.join(reused)})" if len(results) > 1 else ""
