@@ -20,7 +20,7 @@ from madbench.config import base
 def get_config():
     config = base(source="mixture", family="mixture")
     config.task = "mixture"
-    config.data.n_reference = 500
+    config.data.update(n_reference=500, split_seed=1)
     config.model.iterations = 20  # from k-means++ on modes this far apart, more change nothing
     config.n_initial = 500
     config.loops = ("fully_synthetic", "synthetic_augmentation", "fresh_data(n_fresh=100,n_synthetic=400)")

@@ -1,0 +1,19 @@
+"""A benchmark starts and prints its table; figures are no business of tests."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import madbench
+
+ROOT = pathlib.Path(madbench.__file__).resolve().parents[1]
+
+
+def test_image_training_prints_a_row():
+    flags = ["--small", "--sides=8", "--fleets=1", "--trainers=diffusion", "--repeats=1", "--steps=1"]
+    command = [sys.executable, "benchmarks/images.py", *flags]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
+    )
+    assert "| diffusion | 8x8x3 | 1 |" in done.stdout
