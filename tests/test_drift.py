@@ -322,12 +322,11 @@ def test_an_unfinished_cell_lacks_panels_and_has_no_other():
 
 @pytest.mark.parametrize("dimension", [1, 2])
 def test_the_grid_of_the_gaussian_source(dimension):
-    """Over the reference's range and a tenth more on either side; exact at every point, and nearly all of the mass."""
-    source = data.load("gaussian", dimension=dimension, n_reference=500)
+    """Exact at every point, and nearly all of the mass, however few samples the reference has."""
+    source = data.load("gaussian", dimension=dimension, n_reference=1)
     axes, density = data.density_grid(source)
-    x = np.float64(source.reference.x)
-    np.testing.assert_allclose(axes[:, 0], x.min(0) - 0.1 * np.ptp(x, axis=0))
-    np.testing.assert_allclose(axes[:, -1], x.max(0) + 0.1 * np.ptp(x, axis=0))
+    assert (axes[:, 0] < -3).all()
+    assert (axes[:, -1] > 3).all()
     assert axes.dtype == density.dtype == np.float64
     assert density.shape == (axes.shape[1],) * dimension
     i = (3,) if dimension == 1 else (3, 200)
@@ -335,11 +334,6 @@ def test_the_grid_of_the_gaussian_source(dimension):
     assert density[i] == pytest.approx(np.prod(stats.norm.pdf(point)), rel=1e-12)
     cell = np.prod(axes[:, 1] - axes[:, 0])
     assert density.sum() * cell == pytest.approx(1, abs=0.01)
-
-
-def test_one_reference_sample_has_a_grid_around_it():
-    axes, _ = data.density_grid(data.load("gaussian", dimension=2, n_reference=1))
-    np.testing.assert_allclose(np.ptp(axes, axis=1), 2)
 
 
 def test_sources_say_whether_they_know_their_density():

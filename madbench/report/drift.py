@@ -196,7 +196,8 @@ def smooth(x: np.ndarray, axis: np.ndarray) -> np.ndarray:
     several modes keep their own width, and equal samples become a peak one step wide.
 
     Returns:
-      float64 `[points]`; its integral is the share of all samples that lies on the axis.
+      float64 `[points]`; its integral is the share of all samples that lies on the axis, less what a kernel at its
+      end spreads beyond.
     """
     x = np.asarray(x, np.float64)
     inside = x[_within(x, axis[None])]
