@@ -14,6 +14,7 @@ Expected result of the GAN, of which five generations of three seeds were run, 1
 """
 
 from madbench.config import base
+from madbench.errors import UserError
 
 
 def get_config(family="diffusion"):
@@ -52,5 +53,5 @@ def get_config(family="diffusion"):
             steps=1000,
         )
     else:
-        raise ValueError(f"no settings for {family!r} here; choose digits.py:diffusion or digits.py:gan")
+        raise UserError(f"no settings for {family!r} here; choose digits.py:diffusion or digits.py:gan")
     return config

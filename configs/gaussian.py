@@ -14,6 +14,7 @@ of .077; all three are stable.
 """
 
 from madbench.config import base
+from madbench.errors import UserError
 
 
 def get_config(experiment="fresh"):
@@ -40,5 +41,5 @@ def get_config(experiment="fresh"):
         config.seeds = 5
         config.generations = 50
     else:
-        raise ValueError(f"unknown experiment {experiment!r}; choose gaussian.py:fresh or gaussian.py:memory")
+        raise UserError(f"unknown experiment {experiment!r}; choose gaussian.py:fresh or gaussian.py:memory")
     return config

@@ -228,12 +228,12 @@ def _check_family(family, plain, parsed, runs) -> None:
             if size < family.min_samples:
                 raise UserError(
                     f"loop {loop.name}: generation {t} trains on {size} sample(s), and {plain['model']['family']} "
-                    f"needs at least {family.min_samples}"
+                    f"needs at least {family.min_samples}; let the loop have more, or change the model's settings"
                 )
             if size < family.batch_size:
                 raise UserError(
                     f"loop {loop.name}: generation {t} trains on {size} samples, fewer than "
-                    f"config.model.batch_size={family.batch_size}"
+                    f"config.model.batch_size={family.batch_size}; lower that, or let the loop have more (n_initial, …)"
                 )
     biased = [run for run in runs if run.bias != 1]
     if biased and family.bias_refusal:

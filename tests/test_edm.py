@@ -222,7 +222,7 @@ BAD_SETTINGS = [
     ({"depth": 0}, "config.model.depth"),
     ({"network": "unet"}, "config.model.network"),
     ({"network": "transformer", "patch": 3}, "patch=3 must divide"),
-    ({"network": "transformer", "width": 30}, "heads=4 the width 30"),
+    ({"network": "transformer", "width": 30}, "heads=4 must divide config.model.width=30"),
     ({"group": Group("d", ((0, 1, 2),)), "batch_size": 128}, "config.model.batch_size=128"),
 ]
 

@@ -23,6 +23,8 @@ def load(path: str = "", n_reference: int = 1000, split_seed: int = 0) -> Finite
     """
     if not path:
         raise UserError("config.data.source=npz:PATH needs the path of an archive")
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"config.data.source: {path} is not there")
     try:
         with np.load(path, allow_pickle=False) as archive:
             found = {name: archive[name] for name in archive.files if name in ("x", "y")}

@@ -53,9 +53,8 @@ def _network(given, network, width, depth, heads, patch, dtype, remat):
         raise UserError(f"unknown network {network!r}; config.model.network is mlp or transformer")
     if len(shape) != 3:
         raise UserError(f"config.model.network='transformer' needs images, not samples of shape {shape}")
-    if shape[0] % patch or shape[1] % patch or width % heads:
-        raise UserError(
-            f"config.model: patch={patch} must divide the image's {shape[0]}x{shape[1]}, "
-            f"and heads={heads} the width {width}"
-        )
+    if shape[0] % patch or shape[1] % patch:
+        raise UserError(f"config.model.patch={patch} must divide the image's {shape[0]}x{shape[1]}")
+    if width % heads:
+        raise UserError(f"config.model.heads={heads} must divide config.model.width={width}")
     return DiffusionTransformer(num_classes + 1, width, depth, heads, patch, dtype, remat)

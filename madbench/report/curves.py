@@ -228,7 +228,10 @@ def _legends(figure: Figure, title: str, styles: Mapping[str, dict[str, Any]], a
         text.set_parse_math(False)  # names are text, never formulas
 
     marks: dict[str, Any] = {
-        "mean of the seeds, 95 % confidence": (Patch(facecolor=_SOFT, alpha=0.3), Line2D([], [], color=_INK)),
+        "mean of the seeds (FD: of its logarithm), 95 % confidence": (
+            Patch(facecolor=_SOFT, alpha=0.3),
+            Line2D([], [], color=_INK),
+        ),
         "floor: two real samples, mean to 95th percentile (↑: 5th)": (Patch(**_FLOOR_SHADE), Line2D([], [], **_FLOOR)),
     }
     if any_diverged:
