@@ -207,7 +207,7 @@ BAD_SETTINGS = [
     ({"steps": 1.5}, "config.model.steps"),
     ({"steps": True}, "config.model.steps"),
     ({"batch_size": 0}, "config.model.batch_size"),
-    ({"sample_batch": 0}, "config.model.sample_batch"),
+    ({"sample_batch": -1}, "config.model.sample_batch"),
     ({"sampler_steps": 1}, "config.model.sampler_steps"),
     ({"learning_rate": 0.0}, "config.model.learning_rate"),
     ({"learning_rate": math.inf}, "config.model.learning_rate"),

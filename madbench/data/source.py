@@ -212,9 +212,8 @@ def split(
     """
     check_whole(0, split_seed=split_seed)
     if type(n_reference) is not int or not 0 < n_reference < len(x):
-        raise UserError(
-            f"config.data.n_reference={n_reference} must leave training data of the {len(x)} in {name}; keep it to a third"
-        )
+        asked = f"config.data.n_reference={n_reference}"
+        raise UserError(f"{asked} must leave training data of the {len(x)} in {name}; keep it to a third")
     permuted = np.random.default_rng(split_seed).permutation(len(x))
     reference, pool = permuted[:n_reference], permuted[n_reference:]
     take = lambda i: Samples(jnp.asarray(x[i]), jnp.asarray(y[i]))

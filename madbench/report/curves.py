@@ -228,7 +228,7 @@ def _legends(figure: Figure, title: str, styles: Mapping[str, dict[str, Any]], a
         text.set_parse_math(False)  # names are text, never formulas
 
     marks: dict[str, Any] = {
-        "mean of the seeds (FD: of its logarithm), 95 % confidence": (
+        "mean of the seeds (of log FD), 95 % confidence": (
             Patch(facecolor=_SOFT, alpha=0.3),
             Line2D([], [], color=_INK),
         ),
