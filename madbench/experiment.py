@@ -142,7 +142,7 @@ class _Experiment:
                 "schema": results.SCHEMA,
                 "features": extractor.label,
                 "n_samples": generation.n_samples,
-                "metric_versions": generation.evaluator.versions,
+                "metrics": generation.evaluator.describe(),
                 "floors": values,
                 "bias_meaning": job.family.bias_meaning,
                 "cells": job.planned,
@@ -163,7 +163,7 @@ class _Experiment:
         shapes = jax.eval_shape(programs["begin"].mapped, self.shared, cells, kept, t)
         carry = (kept, shapes)
         out = jax.eval_shape(programs["finish"].mapped, self.shared, cells, carry, t)[1]
-        arguments = {"begin": kept, "fit": carry, "finish": carry, "evaluate": out["features"]}
+        arguments = {"begin": kept, "fit": carry, "finish": carry, "evaluate": out["seen"]}
         with ThreadPoolExecutor(max_workers=2) as pool:
             jobs = [pool.submit(programs[k].compile, self.shared, cells, a, t) for k, a in arguments.items()]
             for each in jobs:
@@ -205,7 +205,7 @@ class _Experiment:
         kept, out = jax.block_until_ready(self.programs["finish"](self.shared, cells, (kept, work), t))
         watch.lap("sample")
         self._phase(wave, generation, "evaluate")
-        states = self.programs["evaluate"](self.shared, cells, out.pop("features"), t)
+        states = self.programs["evaluate"](self.shared, cells, out.pop("seen"), t)
         states, out = self.fleet.gather(states, n), self.fleet.gather(out, n)
         rows = self._rows(runs, generation, states, out)
         watch.lap("evaluate")

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from madbench.metrics import Evaluator
+from madbench.metrics import Comparison, Evaluator, Training
 from madbench.randomness import Role, key_for
 
 REPEATS = 40
@@ -30,19 +30,24 @@ def measure(source: Any, extractor: Any, reference: jax.Array, evaluator: Evalua
       For each metric {"mean", "p5", "p95"} over the draws.
     """
 
+    n = reference.shape[0]
+    seen = 2 * n if evaluator.needs_training else n  # what is drawn after the "generated" samples is "trained on"
+
+    @jax.jit
     def draw(source, extractor, repeat):
         order = source.order(key_for(0, repeat, Role.FLOOR))
-        samples = source.at(order, jnp.arange(reference.shape[0], dtype=jnp.int32))
-        return extractor(samples.x).astype(jnp.float32)
+        return extractor(source.at(order, jnp.arange(seen, dtype=jnp.int32)).x).astype(jnp.float32)
 
-    # source and extractor are arguments, so that their arrays are no constants of the program
-    draw_all = jax.jit(lambda s, e: jax.lax.map(lambda repeat: draw(s, e, repeat), jnp.arange(REPEATS)))
-    features = draw_all(source, extractor)
-    with jax.enable_x64(True):
-        states = jax.jit(lambda f, r: jax.lax.map(lambda one: evaluator.states(one, r), f))(features, reference)
-    states = jax.tree.map(np.asarray, states)
-    values = [evaluator.compute(jax.tree.map(lambda a, i=i: a[i], states)) for i in range(REPEATS)]
-    n = reference.shape[0]
+    @jax.jit
+    def judge(features, reference, labels):
+        training = Training(features[n:], jnp.int32(n)) if evaluator.needs_training else None
+        return evaluator.states(Comparison(features[:n], reference, labels, training))
+
+    values = []
+    for repeat in range(REPEATS):
+        features = draw(source, extractor, jnp.int32(repeat))
+        with jax.enable_x64(True):
+            values.append(evaluator.compute(judge(features, reference, source.reference.y)))
     widen = 1.0 if source.available is None else (1 - n / source.available) ** -0.5
     floors = {}
     for metric in evaluator.metrics:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from madbench import loops
-from madbench.metrics import Evaluator
+from madbench.metrics import Comparison, Evaluator, Training
 from madbench.models import Family
 from madbench.randomness import Role, key_for
 from madbench.samples import Samples
@@ -45,6 +45,18 @@ class Shared(NamedTuple):
     source: Any
     extractor: Any
     reference: Any
+
+
+class Seen(NamedTuple):
+    """What the metrics see of one generation.
+
+    Attributes:
+      generated: float32 features `[n_samples, feature]`.
+      training: of the generation's training set; None where no metric reads it.
+    """
+
+    generated: Any
+    training: Training | None
 
 
 class Kept(NamedTuple):
@@ -126,12 +138,13 @@ class Generation:
         """Draws the generation's synthetic samples once: the memory keeps the first of them, the metrics see as many.
 
         Returns:
-          (kept, {"features" [n_samples, feature], "n_real", "n_synthetic", "alive"}) and what pictures show: of images
-          "grid" [n_grid, *shape], of points on a line or a plane "samples" [n_samples, d], those that the metrics see.
+          (kept, {"seen", "n_real", "n_synthetic", "alive"}) and what pictures show: of images "grid" [n_grid, *shape],
+          of points on a line or a plane "samples" [n_samples, d], those that the metrics see.
         """
         kept, work = carry
         source = shared.source
-        n_real, n_synthetic = self._training_set(shared, cell, kept, work, t).counts()
+        training_set = self._training_set(shared, cell, kept, work, t)
+        n_real, n_synthetic = training_set.counts()
         n = max(self.n_samples, self.shapes.rows)
         samples = self.family.sample(key_for(cell.seed, t, Role.SAMPLE), work.state, n, cell.bias)
         # Only what this loop's memory or the metrics see: `n` follows from the whole grid.
@@ -140,7 +153,10 @@ class Generation:
         alive = kept.alive & jnp.all(finite | ~seen) & _finite(work.state)
         samples = samples._replace(x=_clip(samples.x, source.bounds))
         out = {
-            "features": shared.extractor(samples.x[: self.n_samples]).astype(jnp.float32),
+            "seen": Seen(
+                shared.extractor(samples.x[: self.n_samples]),
+                self._training_features(shared, training_set) if self.evaluator.needs_training else None,
+            ),
             "n_real": n_real,
             "n_synthetic": n_synthetic,
             "alive": alive,
@@ -153,9 +169,16 @@ class Generation:
         params = work.state.params if self.finetunes else ()
         return Kept(loops.remember(kept.memory, samples, t), params, alive), out
 
-    def evaluate(self, shared: Shared, cell: Cell, features: jax.Array, t: jax.Array) -> dict:
-        """Each metric's state, for float32 `features [n_samples, feature]`; traced with 64-bit types enabled."""
-        return self.evaluator.states(features, shared.reference)
+    def evaluate(self, shared: Shared, cell: Cell, seen: Seen, t: jax.Array) -> dict:
+        """Each metric's state; traced with 64-bit types enabled."""
+        labels = shared.source.reference.y
+        return self.evaluator.states(Comparison(seen.generated, shared.reference, labels, seen.training))
+
+    @staticmethod
+    def _training_features(shared: Shared, training_set: TrainingSet) -> Training:
+        """Padding is 0 before it is seen, so that it cannot be the one feature that is not finite."""
+        samples, weight = training_set.everything()
+        return Training(shared.extractor(samples.x), weight.sum().astype(jnp.int32))
 
     def _training_set(self, shared: Shared, cell: Cell, kept: Kept, work: Work, t: jax.Array) -> TrainingSet:
         key = key_for(cell.seed, t, Role.BATCH)

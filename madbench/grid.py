@@ -13,7 +13,7 @@ from madbench import config as configs
 from madbench import cost, data, fleet, loops, models
 from madbench.errors import UserError
 from madbench.generation import Cell, Generation, Kept, Shared, Work
-from madbench.metrics import Evaluator, features, select
+from madbench.metrics import Evaluator, Known, features, select
 from madbench.metrics.features import Extractor
 
 
@@ -119,7 +119,7 @@ def prepare(config: Any, *, wave_size: int = 0) -> Job:
     reuse = data_settings.pop("reuse_fresh")
     parsed = [loops.parse(text, plain["n_initial"]) for text in plain["loops"]]
     source = data.load(**data_settings)
-    metrics = select(plain["metrics"]["names"], source.modes if plain["metrics"]["features"] == "raw" else None)
+    metrics = select(plain["metrics"]["names"], _known(source, plain["metrics"]["features"]))
     _check_reference(metrics, source)
     features.check(plain["metrics"]["features"], source.shape, source.num_classes)
     notes = _same_loops(parsed) + _check_real_data(parsed, source, plain["generations"], reuse)
@@ -185,6 +185,13 @@ def _without_effect(given: models.Given, family: models.Family, settings: dict[s
             if models.build(given=given, **settings | {name: defaults[name]}) == family:
                 notes.append(f"config.model.{name}={settings[name]!r} changes nothing beside the other settings")
     return notes
+
+
+def _known(source: data.Source, feature_name: str) -> Known:
+    """Modes and moments are those of the samples; features other than "raw" see them elsewhere."""
+    if feature_name != "raw":
+        return Known(num_classes=source.num_classes, training=True)
+    return Known(source.modes, source.moments, source.num_classes, training=True)
 
 
 def _check_reference(metrics, source) -> None:
@@ -254,11 +261,12 @@ def _costs(generation: Generation, source, run: Run, feature_name: str) -> dict[
     kept: Kept = generation.blank(source.shape)
     t = jax.ShapeDtypeStruct((), jnp.int32)
     work: Work = jax.eval_shape(generation.begin, shared, cell, kept, t)
+    seen = jax.eval_shape(generation.finish, shared, cell, (kept, work), t)[1]["seen"]
     found = {
         "begin": cost.estimate(generation.begin, shared, cell, kept, t),
         "fit": cost.estimate(generation.fit, shared, cell, (kept, work), t),
         "finish": cost.estimate(generation.finish, shared, cell, (kept, work), t),
     }
     with jax.enable_x64(True):
-        found["evaluate"] = cost.estimate(generation.evaluate, shared, cell, reference, t)
+        found["evaluate"] = cost.estimate(generation.evaluate, shared, cell, seen, t)
     return found

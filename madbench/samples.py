@@ -1,8 +1,9 @@
-"""What data, models and metrics hand to each other: `Samples`, and the modes of a distribution that has some."""
+"""What data, models and metrics hand to each other: `Samples`, and what is known of their distribution."""
 
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 
 class Samples(NamedTuple):
@@ -27,3 +28,10 @@ class Modes(NamedTuple):
 
     centres: tuple[tuple[float, ...], ...]
     radius: float
+
+
+class ExactMoments(NamedTuple):
+    """Of a real distribution itself: mean float64 `[d]` and covariance float64 `[d, d]`."""
+
+    mean: np.ndarray
+    covariance: np.ndarray

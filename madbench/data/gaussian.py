@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from madbench.data.source import EndlessSource, check_whole, endless
-from madbench.samples import Samples
+from madbench.samples import ExactMoments, Samples
 
 
 def load(dimension: int = 100, n_reference: int = 1000, split_seed: int = 0) -> EndlessSource:
@@ -34,6 +34,10 @@ class StandardNormal:
 
     def __call__(self, key: jax.Array) -> Samples:
         return Samples(jax.random.normal(key, (self.dimension,)), jnp.int32(0))
+
+    @property
+    def moments(self) -> ExactMoments:
+        return ExactMoments(np.zeros(self.dimension), np.eye(self.dimension))
 
     def density(self, x: np.ndarray) -> np.ndarray:
         squared = np.sum(np.asarray(x, np.float64) ** 2, axis=1)

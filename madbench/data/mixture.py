@@ -10,7 +10,7 @@ import numpy as np
 
 from madbench.data.source import EndlessSource, check_number, check_whole, endless
 from madbench.errors import UserError
-from madbench.samples import Modes, Samples
+from madbench.samples import ExactMoments, Modes, Samples
 
 
 def load(
@@ -67,6 +67,12 @@ class GridMixture:
     def modes(self) -> Modes:
         """Within three standard deviations, the convention of the experiment with 25 Gaussians."""
         return Modes(tuple(itertools.product(self._axis, repeat=self.dimension)), 3 * self.deviation)
+
+    @property
+    def moments(self) -> ExactMoments:
+        """Along each axis, the variance of the grid, spacing²(k² - 1)/12, and of a mode."""
+        variance = self.spacing**2 * (self.modes_per_side**2 - 1) / 12 + self.deviation**2
+        return ExactMoments(np.zeros(self.dimension), variance * np.eye(self.dimension))
 
     def density(self, x: np.ndarray) -> np.ndarray:
         """On a grid, the product over the axes of equal mixtures in one dimension."""

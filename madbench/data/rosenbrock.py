@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from madbench.data.source import EndlessSource, check_number, endless
-from madbench.samples import Samples
+from madbench.samples import ExactMoments, Samples
 
 
 def load(
@@ -51,6 +51,15 @@ class Rosenbrock:
         first = self.mu + along / math.sqrt(2 * self.a)
         second = first**2 + across / math.sqrt(2 * self.b)
         return Samples(jnp.stack([first, second]), jnp.int32(0))
+
+    @property
+    def moments(self) -> ExactMoments:
+        """With s² = 1/(2a) the variance of x₁: E x₁² = μ² + s², Var x₁² = 2s⁴ + 4μ²s², Cov(x₁, x₁²) = 2μs²."""
+        s2 = 1 / (2 * self.a)
+        across = 2 * self.mu * s2
+        of_square = 2 * s2**2 + 4 * self.mu**2 * s2
+        covariance = [[s2, across], [across, of_square + 1 / (2 * self.b)]]
+        return ExactMoments(np.asarray([self.mu, self.mu**2 + s2]), np.asarray(covariance))
 
     def density(self, x: np.ndarray) -> np.ndarray:
         first, second = np.asarray(x, np.float64).T

@@ -18,7 +18,7 @@ import numpy as np
 from madbench import checks
 from madbench.errors import UserError
 from madbench.randomness import Role, key_for
-from madbench.samples import Modes, Samples
+from madbench.samples import ExactMoments, Modes, Samples
 
 
 class Source(Protocol):
@@ -36,6 +36,7 @@ class Source(Protocol):
       fingerprint: name, version, count and sha256 of the data.
       density: the exact probability density, on the host: float64 NumPy `[n, d] -> [n]`; None where unknown.
       modes: of the distribution; None where it has none to count.
+      moments: of the distribution; None where unknown.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Source(Protocol):
     fingerprint: dict[str, Any]
     density: Callable[[np.ndarray], np.ndarray] | None
     modes: Modes | None
+    moments: ExactMoments | None
 
     def order(self, key: jax.Array) -> Any:
         """The stream of real samples of one run."""
@@ -92,6 +94,10 @@ class FiniteSource:
         return None
 
     @property
+    def moments(self) -> None:
+        return None
+
+    @property
     def available(self) -> int:
         return self.pool.y.shape[0]
 
@@ -110,9 +116,11 @@ class Distribution(Protocol):
 
     Attributes:
       modes: None where there are none to count.
+      moments: None where they are not known.
     """
 
     modes: Modes | None
+    moments: ExactMoments | None
 
     def __call__(self, key: jax.Array) -> Samples:
         """One sample, x `[d]`, y `[]`."""
@@ -144,6 +152,10 @@ class EndlessSource:
     @property
     def modes(self) -> Modes | None:
         return self.draw.modes
+
+    @property
+    def moments(self) -> ExactMoments | None:
+        return self.draw.moments
 
     @property
     def pool(self) -> None:

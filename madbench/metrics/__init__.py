@@ -1,41 +1,56 @@
 """Distances and scores on device. One class each, one line in the registry."""
 
+from collections.abc import Iterable
+
 from madbench.errors import UserError
+from madbench.metrics.classes import ClassBalance, CoveredClasses
+from madbench.metrics.comparison import Comparison, Training
+from madbench.metrics.copies import Authenticity, Memorization
+from madbench.metrics.entropy import Entropy
 from madbench.metrics.evaluator import Evaluator
-from madbench.metrics.frechet import FrechetDistance
-from madbench.metrics.manifold import Precision, Recall
-from madbench.metrics.metric import Metric
+from madbench.metrics.frechet import FrechetDistance, FrechetInfinity, GaussianDistance
+from madbench.metrics.kernel import GaussianDiscrepancy, KernelDistance
+from madbench.metrics.manifold import Coverage, Density, Precision, Recall
+from madbench.metrics.metric import Known, Metric
 from madbench.metrics.modes import CoveredModes
-from madbench.samples import Modes
+from madbench.metrics.sliced import SlicedWasserstein
+from madbench.metrics.spectrum import EffectiveRank, Variance, VendiScore
 
-# config.metrics.names -> metric, of those that serve every source; "modes" is made for the modes of one.
-METRICS: dict[str, Metric] = {m.name: m for m in (FrechetDistance(), Precision(), Recall())}
+# config.metrics.names -> metric
+METRICS: dict[str, type[Metric]] = {
+    kind.name: kind
+    for kind in (
+        *(FrechetDistance, FrechetInfinity, GaussianDistance, KernelDistance, GaussianDiscrepancy, SlicedWasserstein),
+        *(Precision, Recall, Density, Coverage),
+        *(Memorization, Authenticity),
+        *(VendiScore, EffectiveRank, Variance, Entropy),
+        *(ClassBalance, CoveredClasses, CoveredModes),
+    )
+}
 
 
-def select(names, modes: Modes | None = None) -> list[Metric]:
-    """The metrics of `config.metrics.names`.
+def select(names: Iterable[str], known: Known, field: str = "config.metrics.names") -> list[Metric]:
+    """The metrics of these names.
 
     Args:
       names: of metrics.
-      modes: of the real distribution, in the space of the features; None where there are none to count.
+      known: of the real distribution, in the space of the features.
+      field: where the names come from, for messages.
 
     Raises:
-      UserError: an unknown or repeated name, or none, or modes to count where there are none; one line.
+      UserError: an unknown or repeated name, or none, or a metric that has no meaning for such data; one line.
     """
-    known = (*METRICS, CoveredModes.name)
+    names = list(names)
     if not names:
-        raise UserError(f"config.metrics.names is empty; choose from {', '.join(known)}")
+        raise UserError(f"{field} is empty; choose from {', '.join(METRICS)}")
     for name in names:
-        if name not in known:
-            raise UserError(f"unknown metric {name!r}; config.metrics.names are among {', '.join(known)}")
-        if list(names).count(name) > 1:
-            raise UserError(f"metric {name!r} is named twice in config.metrics.names")
-        if name == CoveredModes.name and modes is None:
-            raise UserError(
-                "metric 'modes' counts the modes of a distribution that has them, in its own space; set "
-                "config.data.source='mixture' and config.metrics.features='raw', or leave it out"
-            )
-    return [METRICS[name] if name in METRICS else CoveredModes(modes) for name in names]
+        if name not in METRICS:
+            raise UserError(f"unknown metric {name!r}; {field} are among {', '.join(METRICS)}")
+        if names.count(name) > 1:
+            raise UserError(f"metric {name!r} is named twice in {field}")
+        if refusal := METRICS[name].refusal(known):
+            raise UserError(f"metric {name!r} {refusal}")
+    return [METRICS[name].of(known) for name in names]
 
 
-__all__ = ["METRICS", "Evaluator", "Metric", "select"]
+__all__ = ["METRICS", "Comparison", "Evaluator", "Known", "Metric", "Training", "select"]

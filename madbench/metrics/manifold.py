@@ -1,65 +1,26 @@
-"""Precision and recall by k-nearest-neighbour manifolds (Kynkäänniemi et al. 2019, arXiv 1904.06991).
-
-k = 5 neighbours, not counting the point itself; a point on the boundary of a ball counts as inside (`<=`).
-"""
+"""Precision, recall, density and coverage by k-nearest-neighbour balls, k = 5, not counting the point itself."""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-K = 5
-
-
-def squared_distances(a: jax.Array, b: jax.Array) -> jax.Array:
-    """‖aᵢ - bⱼ‖² `[n, m]` in float64, for float32 features `a [n, d]`, `b [m, d]`.
-
-    ‖a‖² + ‖b‖² - 2a·b is one matrix product, but leaves rounding where the truth is 0. What is below float32
-    resolution relative to the points' norms is therefore set to 0, so that equal points, and collapsed sets, are at
-    distance 0.
-    """
-    a, b = a.astype(jnp.float64), b.astype(jnp.float64)
-    norms = jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1)[None, :]
-    squared = norms - 2 * (a @ b.T)
-    return jnp.where(squared <= norms * 2.0**-46, 0.0, squared)
-
-
-def squared_radii(points: jax.Array, k: int = K) -> jax.Array:
-    """Squared distance from each of `points [n, d]` to its k-th neighbour among the others, `[n]`; needs n > k."""
-    return _smallest(squared_distances(points, points), k + 1)
-
-
-def _smallest(values: jax.Array, rank: int) -> jax.Array:
-    """The `rank`-th smallest of each row, from 1, ties counted one by one: `[n, m] -> [n]`.
-
-    By passing to the next larger value until enough lie at or below it. XLA's `top_k` sorts float64 rows on CPU, and
-    is five times slower.
-    """
-    level = values.min(axis=1, keepdims=True)
-    for _ in range(rank - 1):
-        enough = jnp.sum(values <= level, axis=1, keepdims=True) >= rank
-        above = jnp.where(values > level, values, jnp.inf).min(axis=1, keepdims=True)
-        level = jnp.where(enough, level, above)
-    return level[:, 0]
-
-
-def inside(queries: jax.Array, points: jax.Array, k: int = K) -> jax.Array:
-    """Whether each of `queries [n, d]` lies in a ball of the manifold of `points [m, d]`; bool `[n]`."""
-    return jnp.any(squared_distances(queries, points) <= squared_radii(points, k)[None, :], axis=1)
+from madbench.metrics.comparison import Comparison, K
+from madbench.metrics.metric import Metric
 
 
 class Share(NamedTuple):
-    """How many of `total` queries lie inside; NaN hits where a feature is not finite, float64."""
+    """`hits` of `total`, float64."""
 
     hits: jax.Array
     total: jax.Array
 
 
-class _Coverage:
-    """A share of queries inside a manifold. May be chunked over the queries."""
+class _Share(Metric):
+    """A mean over samples: chunks are of those that are counted."""
 
-    version = 1
     direction = "higher"
+    kind = "share"
     most = 1.0
     min_samples = K + 1
 
@@ -69,27 +30,59 @@ class _Coverage:
     def compute(self, state: Share) -> float:
         return float(state.hits) / float(state.total)
 
-    def _share(self, queries, points) -> Share:
-        hits = jnp.sum(inside(queries, points)).astype(jnp.float64)
-        finite = jnp.all(jnp.isfinite(queries)) & jnp.all(jnp.isfinite(points))
-        return Share(jnp.where(finite, hits, jnp.nan), jnp.asarray(queries.shape[0], jnp.float64))
+
+def _count(hits: jax.Array, per_sample: float = 1.0) -> Share:
+    return Share(jnp.sum(hits, dtype=jnp.float64), jnp.asarray(hits.shape[0] * per_sample, jnp.float64))
 
 
-class Precision(_Coverage):
-    """Share of generated points inside the reference manifold: quality. Chunks are of generated samples."""
+class Precision(_Share):
+    """Share of generated points inside the reference manifold, boundaries included: quality. Chunks: generated."""
 
     name = "precision"
-    cite = "Kynkäänniemi et al. 2019, equation 2, first part, k = 5"
+    label = "precision"
+    cite = "Kynkäänniemi et al. 2019, arXiv 1904.06991, equation 2, first part"
 
-    def state(self, generated, reference):
-        return self._share(generated, reference)
+    def state(self, comparison: Comparison) -> Share:
+        return _count(comparison.cross.closed > 0)
 
 
-class Recall(_Coverage):
-    """Share of reference points inside the generated manifold: diversity. Chunks are of reference samples."""
+class Recall(_Share):
+    """Share of reference points inside the generated manifold, boundaries included: diversity. Chunks: reference."""
 
     name = "recall"
-    cite = "Kynkäänniemi et al. 2019, equation 2, second part, k = 5"
+    label = "recall"
+    cite = "Kynkäänniemi et al. 2019, arXiv 1904.06991, equation 2, second part"
 
-    def state(self, generated, reference):
-        return self._share(reference, generated)
+    def state(self, comparison: Comparison) -> Share:
+        return _count(comparison.cross.reached)
+
+
+class Density(_Share):
+    """Mean number of reference balls that hold a generated point, over k: quality. Chunks: generated.
+
+    1 in expectation for equal distributions, and without a bound.
+    """
+
+    name = "density"
+    label = "density"
+    kind = "positive"
+    most = float("inf")
+    cite = "Naeem et al. 2020, arXiv 2002.09797, equation 4"
+    note = "Density: 1 is expected of equal distributions, and more of samples that crowd where real ones are dense."
+
+    def state(self, comparison: Comparison) -> Share:
+        return _count(comparison.cross.open, K)
+
+
+class Coverage(_Share):
+    """Share of reference points whose ball holds a generated point: diversity. Chunks: reference.
+
+    For equal distributions of n reference and m generated samples, 1 - Π_{i=1..k} (n-i)/(m+n-i) in expectation.
+    """
+
+    name = "coverage"
+    label = "coverage"
+    cite = "Naeem et al. 2020, arXiv 2002.09797, equation 5; its expectation: lemma 2"
+
+    def state(self, comparison: Comparison) -> Share:
+        return _count(comparison.cross.covered)

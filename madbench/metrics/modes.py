@@ -10,12 +10,15 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from madbench.metrics.comparison import Comparison
+from madbench.metrics.metric import Known, Metric
 from madbench.samples import Modes
 
 
 @dataclasses.dataclass(frozen=True)
-class CoveredModes:
+class CoveredModes(Metric):
     """The number of covered modes. May be chunked over generated samples.
 
     Attributes:
@@ -25,25 +28,38 @@ class CoveredModes:
     modes: Modes
 
     name = "modes"
-    version = 1
+    label = "modes"
     direction = "higher"
-    min_samples = 1
+    kind = "count"
     cite = "Srivastava et al. 2017, arXiv 1705.07761; Lin et al. 2018, arXiv 1712.04086"
+    note = "Modes: of the real distribution, those that have a generated sample within three standard deviations."
+
+    @classmethod
+    def refusal(cls, known: Known) -> str:
+        if known.modes is None:
+            return (
+                "counts the modes of a distribution that has them, in its own space; set config.data.source='mixture' "
+                "and config.metrics.features='raw', or leave it out"
+            )
+        return ""
+
+    @classmethod
+    def of(cls, known: Known):
+        return cls(known.modes)
 
     @property
     def most(self) -> float:
         return float(len(self.modes.centres))
 
-    def state(self, generated, reference) -> jax.Array:
-        """Whether each mode is covered: float64 `[modes]` of 0 and 1, NaN where a feature is not finite."""
-        x, centres = generated.astype(jnp.float64), jnp.asarray(self.modes.centres, jnp.float64)
+    def state(self, comparison: Comparison) -> jax.Array:
+        """Whether each mode is covered: float64 `[modes]` of 0 and 1."""
+        x, centres = comparison.generated.astype(jnp.float64), jnp.asarray(self.modes.centres, jnp.float64)
         squared = jax.lax.map(lambda centre: jnp.sum((x - centre) ** 2, axis=1), centres)  # [mode, n]
         own = jnp.argmin(squared, axis=0) == jnp.arange(len(centres))[:, None]
-        hits = jnp.any(own & (squared <= self.modes.radius**2), axis=1).astype(jnp.float64)
-        return jnp.where(jnp.all(jnp.isfinite(generated)), hits, jnp.nan)
+        return jnp.any(own & (squared <= self.modes.radius**2), axis=1).astype(jnp.float64)
 
     def merge(self, a, b):
-        return jnp.maximum(a, b)
+        return np.maximum(a, b)
 
     def compute(self, state) -> float:
-        return float(state.sum())
+        return float(np.asarray(state).sum())
