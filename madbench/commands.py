@@ -20,8 +20,7 @@ def run(argv: list[str]) -> int:
     flags.DEFINE_string("config", None, "A file with get_config().", flag_values=values)
     flags.DEFINE_string("workdir", None, "Where results go.", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "Print the plan and train nothing.", flag_values=values)
-    cache = os.environ.get("MADBENCH_CACHE", "~/.cache/madbench")
-    flags.DEFINE_string("cache", cache, "Where trained feature networks are kept.", flag_values=values)
+    flags.DEFINE_string("cache", _cache(), "Where trained feature networks are kept.", flag_values=values)
     rest = values(argv, known_only=True)
     config = _override(_read_config(values.config), rest)
     if not values.dry_run and not values.workdir:
@@ -45,6 +44,10 @@ def run(argv: list[str]) -> int:
 
     print(table.render([results.load(values.workdir)], "md"), end="")
     return 0
+
+
+def _cache() -> str:
+    return os.environ.get("MADBENCH_CACHE", "~/.cache/madbench")
 
 
 def _read_config(name: str | None) -> config_dict.ConfigDict:
@@ -124,4 +127,36 @@ def table(argv: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"run": run, "table": table}
+def evaluate(argv: list[str]) -> int:
+    """`madbench evaluate`."""
+    values = flags.FlagValues()
+    flags.DEFINE_enum("format", "md", ["md", "csv", "json"], "Of the table.", flag_values=values)
+    flags.DEFINE_string("features", "", "inception, dinov2, lenet or raw; NAME:FILE for weights.", flag_values=values)
+    flags.DEFINE_list("metrics", [], "Names of metrics.", flag_values=values)
+    flags.DEFINE_string("training", "", "What the generator was trained on.", flag_values=values)
+    flags.DEFINE_integer("samples", 0, "From each side; 0: as many as both have.", 0, flag_values=values)
+    flags.DEFINE_integer("seed", 0, "Of the choice of samples.", 0, flag_values=values)
+    flags.DEFINE_integer("floor_draws", 5, "Of real samples, for the floor.", 0, flag_values=values)
+    flags.DEFINE_string("cache", _cache(), "Where feature networks are kept.", flag_values=values)
+    paths = values(argv)[1:]
+    if len(paths) != 2:
+        raise UserError("name two sets: madbench evaluate REAL GENERATED (folders of images, or .npz or .npy files)")
+    from madbench import evaluate as job
+    from madbench.report import evaluation
+
+    found = job.run(
+        *paths,
+        names=values.metrics,
+        feature_name=values.features,
+        training=values.training,
+        samples=values.samples,
+        seed=values.seed,
+        floor_draws=values.floor_draws,
+        cache=values.cache,
+        say=lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    print(evaluation.render(found, values.format), end="")
+    return 0
+
+
+COMMANDS = {"run": run, "table": table, "evaluate": evaluate}

@@ -48,11 +48,31 @@ def measure(source: Any, extractor: Any, reference: jax.Array, evaluator: Evalua
         features = draw(source, extractor, jnp.int32(repeat))
         with jax.enable_x64(True):
             values.append(evaluator.compute(judge(features, reference, source.reference.y)))
-    widen = 1.0 if source.available is None else (1 - n / source.available) ** -0.5
-    floors = {}
+    return summarize(evaluator, values, n, source.available)
+
+
+def summarize(
+    evaluator: Evaluator, values: list[dict[str, float | None]], n: int, available: int | None
+) -> dict[str, dict[str, float] | None]:
+    """Mean and percentiles over draws.
+
+    Args:
+      evaluator: the metrics.
+      values: of each draw, by name.
+      n: samples of a draw.
+      available: real samples that they are drawn from; None where endless.
+
+    Returns:
+      For each metric {"mean", "p5", "p95"}; None where a draw has no value.
+    """
+    widen = 1.0 if available is None or len(values) == 1 else (1 - n / available) ** -0.5
+    floors: dict[str, dict[str, float] | None] = {}
     for metric in evaluator.metrics:
-        drawn = np.asarray([v[metric.name] for v in values])
-        mean = drawn.mean()
+        drawn = [v[metric.name] for v in values]
+        if None in drawn:
+            floors[metric.name] = None
+            continue
+        mean = np.mean(drawn)
         p5, p95 = mean + widen * (np.percentile(drawn, (5, 95)) - mean)
         floors[metric.name] = {"mean": float(mean), "p5": float(p5), "p95": float(min(p95, metric.most))}
     return floors

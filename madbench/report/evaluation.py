@@ -1,0 +1,71 @@
+"""What `madbench evaluate` prints: the metrics of two sets as markdown, CSV or JSON."""
+
+import json
+from typing import Any
+
+from madbench.report.aggregate import MISSING
+from madbench.report.text import Grid, escape_markdown, markdown_table, style
+from madbench.results import MetricInfo, to_csv
+
+FORMATS = ("md", "csv", "json")
+
+
+def render(found: dict[str, Any], format: str) -> str:
+    """What `evaluate.run` found, ending in a newline; `format` is "md", "csv" or "json"."""
+    if format == "json":
+        return json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    if format == "csv":
+        return to_csv([_record(found, name) for name in found["metrics"]])
+    return _markdown(found)
+
+
+def _record(found: dict[str, Any], name: str) -> dict[str, Any]:
+    """One metric, with what is needed to compare it with another's: every line can be read alone."""
+    entry = found["metrics"][name]
+    floor = entry["floor"] or {}
+    return {
+        "metric": name,
+        "value": entry["value"],
+        **{f"floor_{key}": floor.get(key) for key in ("mean", "p5", "p95")},
+        "direction": entry["direction"],
+        "version": entry["version"],
+        "n_samples": found["n_samples"],
+        "features": found["features"],
+        "real": found["real"]["path"],
+        "generated": found["generated"]["path"],
+        "benchmark": found["benchmark"],
+    }
+
+
+def _markdown(found: dict[str, Any]) -> str:
+    infos = {name: _info(name, entry) for name, entry in found["metrics"].items()}
+    draws = found["floor_draws"]
+    header = ["metric", "value"] + ["real data"] * (draws > 0) + ["5th percentile", "95th percentile"] * (draws > 1)
+    rows = []
+    for name, info in infos.items():
+        entry = found["metrics"][name]
+        bounds = [(entry["floor"] or {}).get(key) for key in ("mean", "p5", "p95")][: len(header) - 2]
+        rows.append([info.title, *(_number(info, value) for value in (entry["value"], *bounds))])
+    notes = [
+        f"{found['n_samples']:,} samples of each: {found['generated']['path']} against {found['real']['path']}; "
+        f"features {found['features']}; madbench {found['benchmark']}.",
+        _floor_note(draws, found["n_samples"]),
+        *(info.note for info in infos.values() if info.note),
+    ]
+    table = markdown_table(Grid("", header, rows, "l" + "r" * (len(header) - 1)))
+    return table + "\n\n" + "\n".join(f"- {escape_markdown(note)}" for note in notes) + "\n"
+
+
+def _floor_note(draws: int, n: int) -> str:
+    if not draws:
+        return f"No floor: the real set has no {n:,} samples beside the reference to be judged as if generated."
+    times = f"the mean of {draws} draws" if draws > 1 else "one draw"
+    return f"Real data: {times} of {n:,} real samples beside the reference, judged as if generated."
+
+
+def _info(name: str, entry: dict[str, Any]) -> MetricInfo:
+    return MetricInfo(name, **{key: value for key, value in entry.items() if key not in ("value", "floor")})
+
+
+def _number(info: MetricInfo, value: float | None) -> str:
+    return MISSING if value is None else style(info, value).format(value)
