@@ -10,7 +10,7 @@ from madbench.errors import UserError
 USAGE = """madbench: how much synthetic data is safe? Self-consuming generative models, measured.
 
   madbench run --config=FILE --workdir=DIR [--config.FIELD=VALUE ...] [--dry_run]   run, or go on with, a job
-  madbench table DIR ... [--format=md|csv|json|latex]                               the standard table
+  madbench table DIR ... [--format=md|csv|json|latex] [--verdict=mad|variance|tails|real_only]  the standard table
 
 --cache=DIR (or MADBENCH_CACHE) keeps trained feature networks; ~/.cache/madbench unless set."""
 

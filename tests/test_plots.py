@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 from scipy import stats
+from tables import entries
 
 from madbench import results
 from madbench.report import curves, grid
@@ -45,7 +46,8 @@ def make(loops=LOOPS, biases=(1.0, 0.5), seeds=(0, 1, 2), generations=5, diverge
     }  # fmt: skip
     floors = {"fd": {"mean": 1.5, "p5": 1.0, "p95": 1.8}, "recall": {"mean": 0.97, "p5": 0.95, "p95": 0.98}}
     cells = [{"loop": loop, "bias": bias} for loop in loops for bias in biases]
-    return results.Result(pathlib.Path("w"), config, {"floors": floors, "cells": cells}, {}, rows)
+    reference = {"floors": floors, "cells": cells, "metrics": entries("fd", "recall")}
+    return results.Result(pathlib.Path("w"), config, reference, {}, rows)
 
 
 def saved(figure):
