@@ -1,6 +1,8 @@
 """`verdict`: known answers from SciPy and NumPy, and every way in which a cell can be incomplete."""
 
 import dataclasses
+import pathlib
+import runpy
 
 import numpy as np
 import pytest
@@ -397,3 +399,14 @@ def test_the_bootstrap_interval_holds_the_truth_as_often_as_it_says(n, at_least)
     rng = np.random.default_rng(0)
     held = [low <= 0 <= high for low, high in map(trends.bootstrap_interval, np.sort(rng.standard_normal((400, n))))]
     assert at_least < np.mean(held) < 0.98
+
+
+def test_the_benchmark_of_intervals_prints_its_table(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["intervals.py", "--draws=40"])
+    runpy.run_path(str(pathlib.Path(__file__).parents[1] / "benchmarks" / "intervals.py"), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + 3 * 6
+    for line in lines[2:]:
+        shares = [float(cell.strip(" %")) for cell in line.split("|")[3:-1:2]]
+        assert all(40 <= share <= 100 for share in shares)
+    assert "| normal | bootstrap t | 100.0% | ∞ |" in "\n".join(lines)

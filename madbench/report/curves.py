@@ -205,7 +205,7 @@ def _scale_numbers(axes: Sequence[Axes], heights: np.ndarray, *, from_zero: bool
         low = min(low, *(max(other.dataLim.y0, low - extent / 2) for other in axes)) - 0.05 * extent
     for axis in axes:
         axis.set_ylim(low, high)
-        axis.yaxis.set_major_locator(MaxNLocator(5))
+        axis.yaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10)))
         axis.yaxis.set_major_formatter(FuncFormatter(_power))
 
 
