@@ -410,3 +410,10 @@ def test_the_benchmark_of_intervals_prints_its_table(capsys, monkeypatch):
         shares = [float(cell.strip(" %")) for cell in line.split("|")[3:-1:2]]
         assert all(40 <= share <= 100 for share in shares)
     assert "| normal | bootstrap t | 100.0% | ∞ |" in "\n".join(lines)
+
+
+def test_many_seeds_cost_little_memory_and_their_two_intervals_agree():
+    x = slopes_of(0, 1000)
+    assert trends._weights(1000).size < 3e6
+    width = np.subtract(*trends.t_interval(x)[::-1])
+    np.testing.assert_allclose(trends.bootstrap_interval(x), trends.t_interval(x), atol=0.05 * width)

@@ -73,8 +73,8 @@ _ROWS = (
         "variance to zero",
         "loses variance: the slope of the logarithm of the generated features' total variance, relative to the real "
         "ones', is negative, and the last is below its floor's 5th percentile",
-        "Shumailov et al., Nature 631, 2024: the fitted covariance converges to 0; Bertrand et al., arXiv 2310.00429: "
-        "so does a Gaussian's deviation when it learns from its own samples alone",
+        "Shumailov et al., Nature 631, 2024: the covariance of a Gaussian fitted to its own samples converges to 0; "
+        "likewise Bertrand et al., arXiv 2310.00429",
         (Criterion(("variance",), "loses variance", -1, is_log=True, beyond_floor=True, required=True),),
         "no loss found",
     ),
@@ -96,10 +96,10 @@ _ROWS = (
     Definition(
         "real_only",
         "worse than real-only training",
-        "worse than real-only: log FD at the last generation exceeds, in pairs by seed, that of generation 1, whose "
-        "model was trained on the loop's n_initial real samples alone",
-        "after Gerstgrasser et al., arXiv 2404.01413, who bound the test error of later generations by a multiple of "
-        "generation 1's, and Kazdan et al., arXiv 2410.16713",
+        "worse than real-only: log FD at the last generation exceeds, in pairs by seed and at the same λ, that of "
+        "generation 1, whose model was trained on the loop's n_initial real samples alone",
+        "after Gerstgrasser et al., arXiv 2404.01413, who hold the test error of later generations against that of "
+        "training on the real data alone, and Kazdan et al., arXiv 2410.16713",
         (Criterion(("fd",), "worse than real-only", 1, is_log=True, statistic=CHANGE, required=True),),
         "not found worse",
     ),

@@ -30,7 +30,7 @@ TOO_FEW_GENERATIONS = "too few generations"
 SLOPE = "slope"  # least squares against the generation
 CHANGE = "change"  # from generation 1 to the last
 
-_REPLICATES = 8192  # and as many with the weights reversed
+_REPLICATES = 8192  # and as many with the weights reversed; fewer of more than 32 runs, whose interval needs fewer
 
 
 class Interval(NamedTuple):
@@ -143,7 +143,8 @@ def _weights(n: int) -> np.ndarray:
     From a bit generator's raw numbers, which no release of NumPy changes. Each row also comes reversed, so that the
     interval of -x is that of x, mirrored.
     """
-    uniform = (np.random.PCG64(0).random_raw((2, _REPLICATES, n)) >> np.uint64(11)) * 2.0**-53
+    replicates = max(1024, min(_REPLICATES, 2**18 // n))
+    uniform = (np.random.PCG64(0).random_raw((2, replicates, n)) >> np.uint64(11)) * 2.0**-53
     weights = uniform[0] * np.cos(2 * np.pi * uniform[1]) ** 2
     weights /= weights.sum(axis=1, keepdims=True)
     return np.concatenate([weights, weights[:, ::-1]])
