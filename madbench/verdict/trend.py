@@ -121,7 +121,7 @@ def t_interval(x: np.ndarray) -> Interval:
 def bootstrap_interval(x: np.ndarray) -> Interval:
     """Two-sided confidence interval of the mean of `x [run]`, sorted, by the beta bootstrap t (see above).
 
-    The same for the same values: its weights are fixed. Their finite number moves a bound by about 2 % of the width.
+    The same for the same values: its weights are fixed. Their finite number moves a bound by 1 to 3 % of the width.
     """
     if np.ptp(x) == 0:
         return Interval(float(x[0]), float(x[0]))
