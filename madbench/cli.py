@@ -9,9 +9,12 @@ from madbench.errors import UserError
 
 USAGE = """madbench: how much synthetic data is safe? Self-consuming generative models, measured.
 
-  madbench run --config=FILE --workdir=DIR [--config.FIELD=VALUE ...] [--dry_run]   run, or go on with, a job
-  madbench table DIR ... [--format=md|csv|json|latex]                               the standard table
-  madbench evaluate REAL GENERATED [--features=NAME] [--format=md|csv|json]          the metrics of any two sets
+  madbench run --config=FILE --workdir=DIR [--config.FIELD=VALUE ...] [--dry_run]
+      run a job, or go on with one that was stopped
+  madbench table DIR ... [--format=md|csv|json|latex] [--verdict=mad|variance|tails|real_only]
+      the standard table; several workdirs make one
+  madbench evaluate REAL GENERATED [--features=NAME] [--metrics=A,B] [--training=PATH] [--format=md|csv|json]
+      the metrics of any two sets: folders of images, or .npz or .npy files of images or features
 
 --cache=DIR (or MADBENCH_CACHE) keeps trained feature networks; ~/.cache/madbench unless set."""
 

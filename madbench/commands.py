@@ -109,17 +109,20 @@ def _given(argv: list[str], flag: str) -> str | None:
 
 
 def table(argv: list[str]) -> int:
-    """`madbench table`."""
+    """`madbench table`. Another verdict is for what is printed; the workdir's own tables keep the default one."""
+    from madbench.verdict import DEFAULT, DEFINITIONS
+
     values = flags.FlagValues()
     formats = ["md", "csv", "json", "latex"]
     flags.DEFINE_enum("format", "md", formats, "Of the table.", flag_values=values)
+    flags.DEFINE_enum("verdict", DEFAULT, list(DEFINITIONS), "Definition of collapse.", flag_values=values)
     paths = values(argv)[1:]
     if not paths:
         raise UserError("name one or more workdirs: madbench table DIR ...")
     from madbench.report import table as tables
 
     found = [results.load(path) for path in paths]
-    text = tables.render(found, values.format)
+    text = tables.render(found, values.format, values.verdict)
     for result in found:
         with contextlib.suppress(OSError):  # a workdir that may only be read has a table all the same
             tables.write(result)

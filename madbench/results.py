@@ -3,7 +3,8 @@
 A workdir holds (schema version 1):
   config.json       {"sha256", "config"}: the resolved config and the hash of its canonical JSON
   environment.json  versions, devices, plan, hash of the source code, fingerprint of the dataset
-  reference.json    feature network, samples per metric, and the floors: each metric between disjoint real samples
+  reference.json    feature network, samples per metric, what each metric is (`MetricInfo`), and the floors: each metric
+                    between disjoint real samples
   metrics.jsonl     one row per (run, generation); only what is deterministic
   timing.jsonl      one row per (wave, generation): seconds by phase, floating-point operations
   samples/SLUG/generation-0001.npz, of the generations of `sampled_generations`
@@ -18,6 +19,7 @@ Numbers are numbers; what does not exist is null. JSON is strict: no NaN, no Inf
 
 import csv
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -54,6 +56,63 @@ _HOW = ("fleet", "keep_checkpoints")
 
 class ResultError(UserError):
     """A workdir that cannot be read; the message is one line for the user."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricInfo:
+    """What a reader of results has to know of a metric; from `reference.json`, where its writer says it.
+
+    Attributes:
+      name: of its column in the rows.
+      version: of its convention.
+      label: its name for people.
+      direction: "lower" or "higher" is better. Where higher is, the floor between real samples is a ceiling, and its
+        5th percentile is the bound that counts.
+      kind: how its values are shown and followed:
+        "distance"  0 or above, on a logarithmic axis; its trend is that of its logarithm
+        "share"     in [0, 1]
+        "count"     whole, from 0
+        "positive"  0 or above, without a bound
+        "number"    of any sign
+      most: the largest value that there can be; None where there is none.
+      note: what its name does not say, in one sentence; may be "".
+    """
+
+    name: str
+    version: int
+    label: str
+    direction: str
+    kind: str
+    most: float | None
+    note: str
+
+    @property
+    def title(self) -> str:
+        """Its label with an arrow in the direction of better: "FD ↓", "recall ↑"."""
+        return f"{self.label} {'↑' if self.direction == 'higher' else '↓'}"
+
+
+_INFO = {
+    "version": lambda v: isinstance(v, int) and not isinstance(v, bool),
+    "label": lambda v: isinstance(v, str),
+    "direction": lambda v: v in ("lower", "higher"),
+    "kind": lambda v: v in ("distance", "share", "count", "positive", "number"),
+    "most": lambda v: v is None or (isinstance(v, (int, float)) and not isinstance(v, bool)),
+    "note": lambda v: isinstance(v, str),
+}
+
+
+def _metric_info(path: pathlib.Path, name: str, reference: dict[str, Any]) -> MetricInfo:
+    known = reference.get("metrics")
+    if not isinstance(known, dict):
+        raise ResultError(f"{path} was written by an earlier development version of madbench; run it again")
+    found = known.get(name)
+    if not isinstance(found, dict):
+        raise ResultError(f"{path / 'reference.json'} does not say what the metric {name!r} is")
+    for field, is_right in _INFO.items():
+        if not is_right(found.get(field)):
+            raise ResultError(f"{path / 'reference.json'}, metric {name!r}: {field} is {found.get(field)!r}")
+    return MetricInfo(name, **{field: found[field] for field in _INFO})
 
 
 def row(
@@ -120,10 +179,18 @@ class Result:
     environment: dict[str, Any]
     rows: list[dict[str, Any]]
 
-    @property
-    def metrics(self) -> list[str]:
-        """Names of the metrics, as configured."""
-        return list(self.config["metrics"]["names"])
+    @functools.cached_property
+    def metrics(self) -> dict[str, MetricInfo]:
+        """The metrics by name, in the order of the config.
+
+        Raises:
+          ResultError: reference.json does not say what they are; one line.
+        """
+        try:
+            names = list(self.config["metrics"]["names"])
+        except (KeyError, TypeError):
+            raise ResultError(f"{self.path / 'config.json'} names no metrics") from None
+        return {name: _metric_info(self.path, name, self.reference) for name in names}
 
 
 def load(path: str | os.PathLike) -> Result:
@@ -149,7 +216,9 @@ def load(path: str | os.PathLike) -> Result:
         for name, kind in COLUMNS.items():
             if not isinstance(found.get(name), kind) or isinstance(found[name], bool):
                 raise ResultError(f"{path / 'metrics.jsonl'}, line {number}: {name} is {found.get(name)!r}")
-    return Result(path, config["config"], reference, environment, rows)
+    result = Result(path, config["config"], reference, environment, rows)
+    _ = result.metrics  # refused here, whatever the result is read for
+    return result
 
 
 def _parse(text: str | bytes) -> Any:

@@ -432,7 +432,9 @@ def test_tables_that_cannot_be(refused, files, workdir, arguments, message):
     [
         ("config.json", "{", "config.json cannot be read"),
         ("reference.json", "{", "reference.json cannot be read"),
-        ("reference.json", "{}", "reference.json is incomplete"),
+        ("reference.json", "{}", "was written by an earlier development version of madbench; run it again"),
+        ("reference.json", '{"metrics": {}}', "reference.json does not say what the metric 'fd' is"),
+        ("reference.json", '{"metrics": {"fd": {"version": 1, "label": 7}}}', "metric 'fd': label is 7"),
         ("reference.json", None, "reference.json is missing"),
         ("metrics.jsonl", "", "has no results yet"),
         ("metrics.jsonl", None, "has no results yet"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 from scipy import stats
+from tables import entries
 
 from madbench import results
 from madbench.report import curves, grid
@@ -45,7 +46,8 @@ def make(loops=LOOPS, biases=(1.0, 0.5), seeds=(0, 1, 2), generations=5, diverge
     }  # fmt: skip
     floors = {"fd": {"mean": 1.5, "p5": 1.0, "p95": 1.8}, "recall": {"mean": 0.97, "p5": 0.95, "p95": 0.98}}
     cells = [{"loop": loop, "bias": bias} for loop in loops for bias in biases]
-    return results.Result(pathlib.Path("w"), config, {"floors": floors, "cells": cells}, {}, rows)
+    reference = {"floors": floors, "cells": cells, "metrics": entries("fd", "recall")}
+    return results.Result(pathlib.Path("w"), config, reference, {}, rows)
 
 
 def saved(figure):
@@ -119,17 +121,81 @@ def test_nothing_overlaps_or_leaves_the_picture(n_loops, biases):
     names = [f"fresh_data(n_fresh={i},n_initial=1000)" for i in range(n_loops)]
     figure = curves.plot(make(names, biases, generations=20))
     assert saved(figure).shape[1] == 900
-    boxes = [legend.get_window_extent() for legend in figure.legends]
-    boxes += [axis.get_tightbbox() for axis in figure.axes]
-    for i, box in enumerate(boxes):
-        assert box.x0 >= 0
-        assert box.y0 >= 0
-        assert box.x1 <= figure.bbox.x1
-        assert box.y1 <= figure.bbox.y1
-        assert box.height > 20 or i < 2
-        for other in boxes[:i]:
-            overlap = min(box.x1, other.x1) - max(box.x0, other.x0), min(box.y1, other.y1) - max(box.y0, other.y0)
-            assert min(overlap) <= 1
+    assert not overlaps(figure)
+    assert all(axis.get_window_extent().height > 20 for axis in figure.axes)
+
+
+EIGHT = ("fd", "kid", "precision", "recall", "density", "variance", "modes", "classes")
+
+
+def many(loops=LOOPS, biases=(1.0,), names=EIGHT, **settings):
+    """A workdir with more metrics, of every kind."""
+    made = make(loops, biases, **settings)
+    for row in made.rows:
+        t = row["generation"]
+        row |= {"kid": 1e-4 * (row["seed"] - 1) + 1e-3 * (t - 1), "precision": 0.95, "density": 1 + 0.1 * row["seed"]}
+        row |= {"variance": 0.5 ** (t - 1), "modes": 25.0 - t, "classes": 3.0, "coverage": 0.5, "fd_inf": -2.0}
+    made.config["metrics"]["names"] = list(names)
+    made.reference["metrics"] = entries(*names)
+    return made
+
+
+def overlaps(figure):
+    """Pairs of legends and panels that share more than a pixel's width, and what leaves the picture."""
+    figure.draw_without_rendering()
+    boxes = [legend.get_window_extent() for legend in figure.legends] + [axis.get_tightbbox() for axis in figure.axes]
+    outside = [box for box in boxes if min(box.x0, box.y0) < 0 or box.x1 > figure.bbox.x1 or box.y1 > figure.bbox.y1]
+    pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
+    return outside + [
+        (a, b) for a, b in pairs if min(min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)) > 1
+    ]
+
+
+@pytest.mark.parametrize(("n", "per_row"), [(1, 1), (3, 3), (4, 4), (5, 3), (6, 3), (7, 4), (8, 4)])
+def test_metrics_stand_side_by_side_in_rows(n, per_row):
+    figure = curves.plot(many(names=EIGHT[:n]))
+    boxes = [axis.get_position() for axis in figure.axes]
+    assert len(boxes) == n
+    assert [axis.get_title().split()[0].lower() for axis in figure.axes] == list(EIGHT[:n])
+    assert len({round(box.y0, 3) for box in boxes}) == -(-n // per_row)
+    assert not overlaps(figure)
+
+
+def test_eight_metrics_and_three_biases_are_readable():
+    figure = curves.plot(many(biases=(1.0, 0.8, 0.5)))
+    assert saved(figure).shape[1] == 900
+    assert not overlaps(figure)
+    assert all(axis.get_window_extent().height > 100 for axis in figure.axes)
+
+
+def test_each_kind_of_metric_has_its_scale():
+    made = many(names=(*EIGHT, "fd_inf", "coverage"))
+    made.reference["floors"]["kid"] = {"mean": 0.0, "p5": -1e-3, "p95": 9e-3}
+    axes = {axis.get_title().split()[0]: axis for axis in curves.plot(made).axes}
+    assert {name for name, axis in axes.items() if axis.get_yscale() == "log"} == {"FD"}
+    for name in ("precision", "recall", "coverage"):
+        assert axes[name].get_ylim() == (-0.03, 1.03)
+    assert axes["modes"].get_ylim() == (0, 1.05 * 25)
+    assert axes["classes"].get_ylim() == (0, 1.05 * 10)  # all that there are, though three are left
+    for name in ("density", "variance"):
+        assert axes[name].get_ylim()[0] == 0
+    low, high = axes["KID"].get_ylim()
+    assert low < 0
+    assert high > 9e-3  # the floor's bound is in sight
+    low, high = axes["FD∞"].get_ylim()
+    assert low < -2 < high < 0
+    (line, *_) = lines(axes["variance"])  # no log: an arithmetic mean
+    np.testing.assert_allclose(line.get_ydata(), 0.5 ** np.arange(5))
+    made = many(names=("precision", "kid"))
+    assert curves.plot(made).legends[1].get_texts()[0].get_text() == "mean of the seeds, 95 % confidence"
+
+
+def test_bands_of_what_cannot_be_negative_end_at_zero():
+    made = many(names=("density",), seeds=(0, 1))
+    for row in made.rows:
+        row["density"] = 0.1 + row["seed"]
+    (axis,) = curves.plot(made).axes
+    assert min(path.vertices[:, 1].min() for band in axis.collections for path in band.get_paths()) == 0
 
 
 def test_a_divergence_is_marked_where_it_began():

@@ -4,16 +4,20 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import pathlib
 import re
 import statistics
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from scipy import stats
+from tables import entries, infos
 
-from madbench import results
-from madbench.report import aggregate, table
+from madbench import results, verdict
+from madbench.report import aggregate, table, text
 
 LOOPS = ("fully_synthetic", "fresh_data(n_fresh=100,n_initial=1000)")
 FORMATS = ("md", "csv", "json", "latex")
@@ -49,7 +53,7 @@ def make(*, loops=LOOPS, biases=(1.0, 0.5), seeds=(0, 1, 2), generations=3, task
     reference = {
         "schema": 1, "features": "lenet-1:abc", "n_samples": 597,
         "floors": {"fd": {"mean": 2.1, "p5": 1.25, "p95": 3.0}, "recall": {"mean": 0.97, "p5": 0.95, "p95": 0.98}},
-        "cells": [{"loop": loop, "bias": bias} for loop, bias in cells],
+        "cells": [{"loop": loop, "bias": bias} for loop, bias in cells], "metrics": entries("fd", "recall"),
     }  # fmt: skip
     return results.Result(pathlib.Path(path), config, reference, {}, rows)
 
@@ -129,11 +133,12 @@ def test_missing_cells_and_generations_are_shown():
     assert len(by_cell) == 4
     absent, cut = by_cell[LOOPS[0], "0.5"], by_cell[LOOPS[0], "1"]
     column = header.index("FD ↓, t = 1 → 3")
+    judged = header.index("verdict (mad)")
     assert absent[header.index("seeds")] == cut[header.index("seeds")] == "0/3"
     assert absent[column] == "—"
     assert cut[column].endswith("→ —")
-    assert absent[header.index("verdict")] == "no results"
-    assert cut[header.index("verdict")].endswith("unfinished 3/3")
+    assert absent[judged] == "no results"
+    assert cut[judged].endswith("unfinished 3/3")
     line = next(x for x in strict(table.render([made], "json"))["lines"] if x["verdict"] == "no results")
     assert line["metrics"] == {"fd": {"first": None, "last": None}, "recall": {"first": None, "last": None}}
     assert line["n_real"] is line["half_life"] is None
@@ -212,7 +217,7 @@ def test_differing_versions_are_said():
 
 def test_footnotes_on_choices():
     notes = notes_of(make())
-    assert {m.group(1) for m in re.finditer(r"(\w+) \(ours\)", notes)} == {"Verdict", "Budget", "Labels"}
+    assert {m.group(1) for m in re.finditer(r"(\w+) \(ours\)", notes)} == {"Tests", "Budget", "Labels"}
     assert "samples behind each metric 597" in notes
     assert "95%" in notes
     assert "reused" not in notes_of(make(reuse_fresh=False))
@@ -229,7 +234,7 @@ def test_footnotes_on_choices():
 
 
 def test_markdown_is_aligned_for_a_terminal():
-    for part in table.render([make()], "md").split("\n\n")[1:4:2]:
+    for part in table.render([make()], "md").split("\n\n")[1:6:2]:
         lines = part.splitlines()
         assert len({len(line) for line in lines}) == 1
         assert len({tuple(i for i, c in enumerate(line) if c == "|") for line in lines}) == 1
@@ -255,18 +260,18 @@ def test_csv_and_json_keep_any_name():
 
 @pytest.mark.parametrize("loops", [LOOPS, (HOSTILE, "naïve ☃ loop")])
 def test_latex_is_balanced_and_holds_no_stray_specials(loops):
-    text = table.render([make(loops=loops)], "latex")
-    for begin, rows in re.findall(r"\\begin\{tabular\}\{([lr]+)\}\n(.*?)\\end\{tabular\}", text, re.S):
+    page = table.render([make(loops=loops)], "latex")
+    for begin, rows in re.findall(r"\\begin\{tabular\}\{([lr]+)\}\n(.*?)\\end\{tabular\}", page, re.S):
         body = [line for line in rows.splitlines() if line.endswith(r"\\")]
         assert len(body) >= 3
         for line in body:
             assert len(re.findall(r"(?<!\\)&", line)) == len(begin) - 1
-    body = text.split("\n", 1)[1]  # after the comment that names the packages
+    body = page.split("\n", 1)[1]  # after the comment that names the packages
     bare = re.sub(r"\\[&%$#_{}]", "", body)
     assert not re.search(r"[%#_~^\"|<>](?![^$\n]*\$)", re.sub(r"\$[^$\n]*\$", "", bare))
     assert bare.count("{") == bare.count("}")
     assert bare.count("$") % 2 == 0
-    assert all(ord(c) < 0x180 for c in text)
+    assert all(ord(c) < 0x180 for c in page)
     commands = set(re.findall(r"\\([a-zA-Z]+)", body))
     assert commands <= {
         "begin", "end", "toprule", "midrule", "bottomrule", "smallskip", "footnotesize", "item", "lambda", "pm", "to",
@@ -274,9 +279,9 @@ def test_latex_is_balanced_and_holds_no_stray_specials(loops):
         "textquotedbl",
     }  # fmt: skip
     assert not re.search(r"(\\\\|\\item)\s*[*\[]", body)  # would be read as an argument
-    assert table._escape_latex("*[") == "{*}{[}"
+    assert text._escape_latex("*[") == "{*}{[}"
     if loops is LOOPS:
-        assert r"fresh\_data(n\_fresh=100,n\_initial=1000)" in text
+        assert r"fresh\_data(n\_fresh=100,n\_initial=1000)" in page
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -289,14 +294,132 @@ def test_a_table_depends_on_the_rows_not_on_their_order(format):
 
 
 @pytest.mark.parametrize(
-    ("metric", "value", "text"),
+    ("metric", "value", "expected"),
     [
         ("fd", 123456.7, "123457"), ("fd", 12.345, "12.3"), ("fd", 0.012345, "0.0123"), ("fd", 1.2e-7, "1.20e-07"),
-        ("fd", 3.4e12, "3.40e+12"), ("fd", 0.0, "0.000"), ("recall", 0.0123, "0.012"), ("density", 1.5, "1.500"),
+        ("fd", 3.4e12, "3.40e+12"), ("fd", 0.0, "0.000"), ("recall", 0.0123, "0.012"), ("density", 1.5, "1.50"),
+        ("density", 25.24, "25.2"), ("kid", -0.00123, "-0.00123"), ("modes", 24.5, "24.5"),
     ],
 )  # fmt: skip
-def test_numbers_are_readable(metric, value, text):
-    assert table._style(metric, value).format(value) == text
+def test_numbers_are_readable(metric, value, expected):
+    assert text.style(infos(metric)[metric], value).format(value) == expected
+
+
+def test_around_zero_the_spread_says_which_digits_count():
+    spread = aggregate.Spread(-0.0000123, 0.00123, 3)
+    assert text._spread_text(infos("kid")["kid"], spread, 3) == "-0.00001 ± 0.00123"
+
+
+def verdicts(made, definition):
+    return [line["verdict"] for line in strict(table.render([made], "json", definition))["lines"]]
+
+
+def test_every_format_names_the_definition_of_collapse():
+    for name, definition in verdict.DEFINITIONS.items():
+        pages = {format: table.render([make()], format, name) for format in FORMATS}
+        first_words = definition.sentence.split(":")[0]
+        assert f"verdict ({name})" in pages["md"]
+        assert f"Verdict by the definition {name} ({definition.title}): {first_words}" in pages["md"]
+        assert f"verdict ({text._escape_latex(name)})" in pages["latex"]
+        assert first_words in pages["latex"]
+        value = strict(pages["json"])
+        assert value["definition"] == {
+            "name": name, "title": definition.title, "sentence": definition.sentence, "source": definition.source,
+        }  # fmt: skip
+        assert {row["definition"] for row in csv.DictReader(io.StringIO(pages["csv"]))} == {name}
+
+
+def test_another_definition_is_another_verdict():
+    assert verdicts(make(), "mad") == ["MAD, loses diversity"] * 4
+    assert verdicts(make(), "tails") == ["loses tails"] * 4
+    assert verdicts(make(), "real_only") == ["worse than real-only"] * 4
+    assert verdicts(make(), "variance") == ["undecided: metric variance was not measured"] * 4
+    page = table.render([make()], "md", "variance")
+    assert "- Metric variance was not measured in a: add it to config.metrics.names." in page
+    assert "was not measured" not in table.render([make()], "md")
+    with pytest.raises(ValueError, match="unknown verdict 'doom'; choose from mad, variance, tails, real_only"):
+        table.render([make()], "md", "doom")
+
+
+def test_trends_are_in_every_format_with_their_intervals():
+    made = make()
+    line = strict(table.render([made], "json"))["lines"][0]
+    row = next(csv.DictReader(io.StringIO(table.render([made], "csv"))))
+    slopes = [math.log(2)] * 3  # FD doubles in every run
+    assert line["trends"]["fd"]["slope"] == pytest.approx(statistics.mean(slopes))
+    assert line["trends"]["fd"]["scale"] == "log"
+    recalls = [np.polyfit((1, 2, 3), [recall(seed, t) for t in (1, 2, 3)], 1)[0] for seed in range(3)]
+    assert line["trends"]["recall"]["slope"] == pytest.approx(statistics.mean(recalls))
+    assert [t["metric"] for t in line["evidence"]] == ["fd", "recall"]
+    for metric, found in line["trends"].items():
+        assert float(row[f"{metric}_slope"]) == found["slope"]
+        for name, key in (("slope", "t_interval"), ("slope_bootstrap", "bootstrap")):
+            assert [float(row[f"{metric}_{name}_{end}"]) for end in ("low", "high")] == found[key]
+        assert float(row[f"{metric}_slope_p"]) == found["p_value"]
+    paired = strict(table.render([made], "json", "real_only"))["lines"][0]["evidence"]
+    assert [list(t)[:2] for t in paired] == [["metric", "change"]]
+    assert paired[0]["change"] == pytest.approx(math.log(4))
+    row = next(csv.DictReader(io.StringIO(table.render([made], "csv", "real_only"))))
+    assert float(row["fd_change"]) == pytest.approx(math.log(4))
+    assert float(row["fd_slope"]) == pytest.approx(math.log(2))
+
+
+def test_the_evidence_is_shown_with_the_digits_that_its_interval_warrants():
+    made = make(loops=LOOPS[:1], biases=(1.0,))
+    for r in made.rows:
+        r["recall"] = 0.9 - (0.1 + 0.01 * r["seed"]) * (r["generation"] - 1)  # slopes -.10, -.11, -.12
+    lines = table.render([made], "md").split("\n\n")[3].splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert cells[0] == ["of", "loop", "λ", "mean", "95%, t", "95%, bootstrap", "p"]
+    of, _, _, mean, t, bootstrap, p = cells[3]
+    half = stats.t.ppf(0.975, 2) * 0.01 / math.sqrt(3)
+    assert (of, mean, t) == ("slope of recall", "-0.110", f"{-0.11 - half:+.3f} to {-0.11 + half:+.3f}")
+    assert re.fullmatch(r"-0\.1\d\d to -0\.0\d\d", bootstrap)
+    assert p == f"{stats.ttest_1samp([-0.10, -0.11, -0.12], 0, alternative='less').pvalue:.3f}"
+
+
+def many(generations=3, **settings):
+    """A workdir with eight metrics."""
+    names = ("fd", "kid", "precision", "recall", "density", "variance", "modes", "classes")
+    made = make(generations=generations, **settings)
+    for r in made.rows:
+        t = r["generation"]
+        r |= {"kid": 1e-4 * t - 2e-4 + 1e-4 * r["seed"], "precision": 0.9, "density": 1 + 0.1 * t, "modes": 25.0 - t}
+        r |= {"variance": 0.9**t, "classes": 10.0}
+    made.config["metrics"]["names"] = list(names)
+    made.reference["metrics"] = entries(*names)
+    return made
+
+
+def test_more_metrics_than_fit_have_tables_of_their_own():
+    page = table.render([many()], "md")
+    assert max(map(len, table.render([many()], "md").split("- ")[0].splitlines())) < 200
+    first, second, third = (page.split("\n\n")[i].splitlines()[0] for i in (1, 3, 4))
+    assert "FD" not in first
+    assert "verdict (mad)" in first
+    assert [part.count("t = 1 → 3") for part in (first, second, third)] == [0, 4, 4]
+    assert page.split("\n\n")[2] == "Metrics:"
+    assert page.count("0.900 ± 0.000 → 0.900 ± 0.000") == 4
+    latex = table.render([many()], "latex")
+    assert latex.count(r"\begin{tabular}") == 5  # cells, metrics twice, evidence, floors
+    assert verdicts(many(), "variance") == ["undecided: no floor"] * 4
+
+
+def test_a_metric_is_what_its_own_workdir_says():
+    made = make()
+    made.reference["metrics"]["fd"] |= {"label": "Fréchet", "direction": "higher", "note": "It is turned round."}
+    page = table.render([made], "md")
+    assert "Fréchet ↑, t = 1 → 3" in page
+    assert "- It is turned round." in page
+    for broken, message in (
+        (None, "was written by an earlier development version of madbench; run it again"),
+        ({"fd": entries("fd")["fd"]}, "does not say what the metric 'recall' is"),
+        ({**entries("recall"), "fd": {**entries("fd")["fd"], "kind": "wild"}}, "metric 'fd': kind is 'wild'"),
+    ):
+        made = make()
+        made.reference["metrics"] = broken
+        with pytest.raises(results.ResultError, match=re.escape(message)):
+            table.render([made], "md")
 
 
 def test_misuse_is_one_clear_line():

@@ -9,8 +9,8 @@ import numpy as np
 from madbench import verdict
 from madbench.errors import UserError
 from madbench.report import planned
-from madbench.results import Result
-from madbench.verdict import Cell, Verdict
+from madbench.results import MetricInfo, Result
+from madbench.verdict import DEFAULT, DEFINITIONS, Cell, Definition, Verdict
 
 MISSING = "—"
 
@@ -67,38 +67,52 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Everything that every format shows. `notes` are plain sentences."""
+    """Everything that every format shows. `definition` is of collapse, `notes` are plain sentences."""
 
     lines: list[Line]
-    metrics: list[str]
+    metrics: dict[str, MetricInfo]
     floors: list[Floor]
+    definition: Definition
     notes: list[str]
 
 
-def aggregate(results: list[Result]) -> Table:
+def aggregate(results: list[Result], definition: str = DEFAULT) -> Table:
     """The table, computed from the rows: one line per planned cell, whether it has rows or not.
 
     Cells that several workdirs share are lines of their own: only their authors know whether the runs compare.
+
+    Args:
+      results: at least one.
+      definition: of collapse, by which the verdicts are, among `verdict.DEFINITIONS`.
+
+    Raises:
+      UserError: no results, or no such definition; one line.
     """
     if not results:
         raise UserError("no results to show")
+    if definition not in DEFINITIONS:
+        raise UserError(f"unknown verdict {definition!r}; choose from {', '.join(DEFINITIONS)}")
     names = [r.path.name for r in results]
     sources = names if len(set(names)) == len(names) else [str(r.path) for r in results]
-    metrics = list(dict.fromkeys(name for r in results for name in r.metrics))
+    metrics = {name: info for r in reversed(results) for name, info in r.metrics.items()}  # as the first says
+    metrics = {name: metrics[name] for r in results for name in r.metrics}
     lines, notes = [], []
     for result, source in zip(results, sources, strict=True):
         cells = planned(result)
         seeds, generations = list(result.config["seeds"]), result.config["generations"]
         rows = verdict.group(r for r in result.rows if r["seed"] in seeds and 1 <= r["generation"] <= generations)
-        lines += [_line(result, source, cell, rows.get(cell, []), metrics) for cell in cells]
+        lines += [_line(result, source, cell, rows.get(cell, []), list(metrics), definition) for cell in cells]
         outside = len(result.rows) - sum(len(rows.get(cell, [])) for cell in cells)
         if outside:
             notes.append(f"{source}: {outside} rows lie outside the configured grid and are not counted.")
     floors = list(dict.fromkeys(floor for line in lines for floor in line.floors.values()))
-    return Table(lines, metrics, floors, notes + _notes(results, sources, metrics))
+    notes += _notes(results, sources, metrics, DEFINITIONS[definition])
+    return Table(lines, metrics, floors, DEFINITIONS[definition], notes)
 
 
-def _line(result: Result, source: str, cell: Cell, rows: list[dict[str, Any]], metrics: Sequence[str]) -> Line:
+def _line(
+    result: Result, source: str, cell: Cell, rows: list[dict[str, Any]], metrics: Sequence[str], definition: str
+) -> Line:
     seeds, generations = list(result.config["seeds"]), result.config["generations"]
     plan = {"seeds": seeds, "generations": generations}
     last = next((r for r in rows if r["generation"] == generations), {})
@@ -106,7 +120,8 @@ def _line(result: Result, source: str, cell: Cell, rows: list[dict[str, Any]], m
     for name in metrics:
         values = verdict.matrix(rows, name, **plan)
         spreads[name] = (_spread(values[:, 0]), _spread(values[:, -1])) if name in result.metrics else (None, None)
-    judged = verdict.judge_cell(rows, result.reference.get("floors", {}), result.metrics, **plan)
+    known = result.reference.get("floors", {})
+    judged = verdict.judge_cell(rows, known, result.metrics, **plan, definition=definition)
     floors = {name: _floor(result, name) for name in result.metrics}
     return Line(source, cell, generations, last.get("n_real"), last.get("n_synthetic"), spreads, floors, judged)
 
@@ -128,13 +143,12 @@ def _floor(result: Result, metric: str) -> Floor:
     return Floor(result.config["task"], metric, *bounds, n_samples, features)
 
 
-# What a metric's name does not say.
-_METRIC_NOTES = {
-    "modes": "Modes: of the real distribution, those that have a generated sample within three standard deviations.",
-}
+_HALF_LIFE = "Half-life: generations after the first until recall, in the mean over seeds, is half of generation 1's."
 
 
-def _notes(results: list[Result], sources: list[str], metrics: list[str]) -> list[str]:
+def _notes(
+    results: list[Result], sources: list[str], metrics: dict[str, MetricInfo], definition: Definition
+) -> list[str]:
     """What a reader needs to compare the table with another."""
     pairs = list(zip(results, sources, strict=True))
     facts = {
@@ -148,13 +162,16 @@ def _notes(results: list[Result], sources: list[str], metrics: list[str]) -> lis
         f"Mean ± standard deviation over the seeds; seeds: finished / configured. {MISSING}: missing; (2/3): two of "
         "three seeds have a value, and no mean is taken over those that are left.",
         "Real + synthetic: training set of the last generation, T.",
-        f"Verdict (ours): MAD: over the seeds, the slope of log FD against t is positive with "
-        f"{1 - verdict.SIGNIFICANCE:.0%} confidence (one-sided t-test, at least {verdict.MIN_SEEDS} seeds) and the "
-        "last FD exceeds its floor's 95th percentile; loses quality, loses diversity: the same test on falling "
-        "precision, recall; stable: none of these in finished runs. Each test stands by itself at that confidence, "
-        "without a correction for the number of tests; seeds share reference and features.",
-        "Half-life: generations after the first until recall, in the mean over seeds, is half of generation 1's.",
-        *(_METRIC_NOTES[name] for name in metrics if name in _METRIC_NOTES),
+        f"Verdict by the definition {definition.name} ({definition.title}): {definition.sentence}. Source: "
+        f"{definition.source}.",
+        f"Tests (ours): one-sided t-tests over the seeds, at least {verdict.MIN_SEEDS}, with "
+        f"{1 - verdict.SIGNIFICANCE:.0%} confidence each, without a correction for their number; seeds share "
+        "reference and features.",
+        f"Intervals: of the mean over the seeds, {verdict.CONFIDENCE:.0%}, two-sided; by Student's t, and by Owen's "
+        "beta bootstrap t (arXiv 2508.10083), which leans with skewed seeds.",
+        *_missing_notes(pairs, definition),
+        *[_HALF_LIFE] * ("recall" in metrics),
+        *dict.fromkeys(r.metrics[name].note for r in results for name in r.metrics if r.metrics[name].note),
         *_budget_notes(results),
         "Labels (ours): a conditional model synthesizes equal numbers per class.",
     ]
@@ -164,6 +181,17 @@ def _notes(results: list[Result], sources: list[str], metrics: list[str]) -> lis
     if reused:
         where = f" ({', '.join(reused)})" if len(results) > 1 else ""
         notes.append(f"Fresh real samples are reused once the training pool is used up{where}.")
+    return notes
+
+
+def _missing_notes(pairs: list[tuple[Result, str]], definition: Definition) -> list[str]:
+    """What to do where the verdict needs a metric that was not measured."""
+    notes = []
+    for criterion in definition.criteria:
+        where = [source for result, source in pairs if not set(criterion.metrics) & set(result.metrics)]
+        if where and criterion.required:
+            name = criterion.metrics[0]
+            notes.append(f"Metric {name} was not measured in {', '.join(where)}: add it to config.metrics.names.")
     return notes
 
 
@@ -191,6 +219,3 @@ def _provenance(facts: dict[str, Callable], pairs: list[tuple[Result, str]]) -> 
             values = "; ".join(f"{value} in {', '.join(where)}" for value, where in found.items())
             warnings.append(f"These lines do not compare: {name} differs: {values}.")
     return [*warnings, f"Measured with: {', '.join(agreed)}."]
-
-
-# ---- markdown and LaTeX: the same cells of text ----------------------------------------------------------------------

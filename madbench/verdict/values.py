@@ -1,0 +1,81 @@
+"""Rows of `metrics.jsonl` as arrays by seed and generation."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Cell(NamedTuple):
+    """One line of the standard table: everything that its seeds have in common."""
+
+    task: str
+    model: str
+    loop: str
+    bias: float
+
+
+def group(rows: Iterable[dict[str, Any]]) -> dict[Cell, list[dict[str, Any]]]:
+    """Rows by cell, in the order of first appearance."""
+    cells: dict[Cell, list[dict[str, Any]]] = {}
+    for row in rows:
+        cells.setdefault(Cell(row["task"], row["model"], row["loop"], row["bias"]), []).append(row)
+    return cells
+
+
+def matrix(rows: Iterable[dict[str, Any]], metric: str, seeds: Sequence[int], generations: int) -> np.ndarray:
+    """One metric of one cell as float64 `[seed, generation]`; column 0 is generation 1.
+
+    NaN stands where a row is absent, diverged, or without a finite number. Seeds and generations that were not asked
+    for are left out.
+    """
+    values = np.full((len(seeds), generations), np.nan)
+    index = {seed: i for i, seed in enumerate(seeds)}
+    for row in rows:
+        value = row.get(metric)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if row["status"] == "ok" and row["seed"] in index and 1 <= row["generation"] <= generations and is_number:
+            values[index[row["seed"]], row["generation"] - 1] = value if math.isfinite(value) else np.nan
+    return values
+
+
+def logarithm(values: np.ndarray) -> np.ndarray:
+    """log of a distance or a variance, of any shape; NaN stays NaN.
+
+    A value of 0, or below it by rounding, has no logarithm. It is taken for the smallest positive one in `values`:
+    that needs no constant, and can only understate a rise from zero or a fall to it. Where none is positive, all logs
+    are 0: no trend.
+    """
+    positive = values[values > 0]
+    smallest = positive.min() if positive.size else 1.0
+    return np.log(np.where(values > 0, values, np.where(np.isnan(values), np.nan, smallest)))
+
+
+def half_life(recall: np.ndarray) -> float | None:
+    """Generations after the first until the mean recall over seeds is half of generation 1's.
+
+    Linear between generations. The mean is over the seeds that generation 1 has, and ends where one of them is
+    missing: a mean over survivors would be of another set of runs.
+
+    Args:
+      recall: `[seed, generation]`, NaN where missing.
+
+    Returns:
+      None where half is not reached, or generation 1 has no recall or none above 0.
+    """
+    if not recall.size:
+        return None
+    runs = recall[~np.isnan(recall[:, 0])]
+    if not runs.size:
+        return None
+    means = runs.mean(axis=0)
+    half = means[0] / 2
+    if not half > 0:
+        return None
+    for t in range(1, means.size):
+        if np.isnan(means[t]):
+            return None
+        if means[t] <= half:
+            return float(t - 1 + (means[t - 1] - half) / (means[t - 1] - means[t]))
+    return None
