@@ -229,7 +229,7 @@ def _extract(extractor: Extractor, of: ImageSet, index: np.ndarray) -> np.ndarra
     """Features of some images, which are read a few at a time."""
     size = extractor.batch or BATCH
     parts = [index[start : start + size] for start in range(0, len(index), size)]
-    found = np.concatenate([extractor.extract(_unit(of.read(part)), size) for part in parts])
+    found = np.concatenate([extractor(_unit(of.read(part))) for part in parts])
     bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
     if bad.size:
         raise UserError(f"{extractor.label} gives features that are not finite for {bad.size} images of {of.path}")
