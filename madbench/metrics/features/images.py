@@ -55,10 +55,10 @@ def _apply(x: jax.Array, rows: np.ndarray, columns: np.ndarray) -> jax.Array:
 def resize_bicubic(x: jax.Array, side: int) -> jax.Array:
     """Pillow's bicubic resizing of 8-bit images, to the bit: `[n, h, w, c] -> [n, side, side, c]`, whole numbers.
 
-    Columns first, then rows, each rounded to 0, ..., 255; when shrinking, the kernel widens with the step. (From version
-    13 on Pillow begins with the rows of tall images. Published numbers are older.) Pillow computes with whole weights of
-    22 bits. Here they are two digits of 11 bits, so that each sum is a whole number below 2²⁴, which float32 holds
-    exactly, for sides up to 3,500 pixels; above, a level may be off by one.
+    Columns first, then rows, each rounded to 0, ..., 255; when shrinking, the kernel widens with the step. (From
+    version 13 on Pillow begins with the rows of tall images; published numbers are older.) Pillow computes with whole
+    weights of 22 bits. Here they are two digits of 11 bits, so that each sum is a whole number below 2²⁴, which float32
+    holds exactly, for sides up to 3,500 pixels; above, a level may be off by one.
     """
     if x.shape[2] != side:
         x = _fixed_point(lambda digit: jnp.einsum("ij,nhjc->nhic", digit, x, precision="highest"), x.shape[2], side)
