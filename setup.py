@@ -30,6 +30,7 @@ setup(
         "orbax-checkpoint>=0.12",
         "psutil>=6",
         "rich>=14",
+        "safetensors>=0.5",
         "scikit-learn>=1.6",
         "scipy>=1.15",
         "tensorflow-datasets>=4.9.9",

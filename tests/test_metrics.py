@@ -437,7 +437,7 @@ def test_the_lenet_takes_small_images_of_any_side(shape):
 @pytest.mark.parametrize(
     ("name", "shape", "num_classes", "message"),
     [
-        ("inception", (8, 8, 1), 10, "unknown features 'inception'"),
+        ("vgg", (8, 8, 1), 10, "unknown features 'vgg'"),
         ("lenet", (100,), 10, "sees images of 4x4 to 32x32, not (100,)"),
         ("lenet", (3, 8, 1), 10, "sees images"),
         ("lenet", (8, 33, 1), 10, "sees images"),

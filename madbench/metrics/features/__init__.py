@@ -1,12 +1,17 @@
 """Feature extractors: what a metric sees of a sample. One file each, one line in the registry."""
 
 import importlib
+from types import ModuleType
 
 from madbench.errors import UserError
 from madbench.metrics.features.extractor import Extractor
 
-# config.metrics.features -> module with `build(pool, num_classes, cache) -> Extractor`.
+# config.metrics.features, or what stands before its colon -> module with `check(shape, num_classes)`,
+# `dim(shape, cache) -> int` and `build(pool, num_classes, cache) -> Extractor`. A module that reads published weights
+# names their FILES, and the last two then take the `path` behind the colon as well.
 FEATURES = {
+    "dinov2": "madbench.metrics.features.dinov2",
+    "inception": "madbench.metrics.features.inception",
     "lenet": "madbench.metrics.features.lenet",
     "raw": "madbench.metrics.features.raw",
 }
@@ -14,21 +19,45 @@ FEATURES = {
 
 def check(features: str, shape: tuple[int, ...], num_classes: int) -> None:
     """Raises UserError (one line) where `features` is unknown or cannot see samples of this `shape`."""
-    if features not in FEATURES:
-        raise UserError(f"unknown features {features!r}; config.metrics.features is one of {', '.join(FEATURES)}")
-    importlib.import_module(FEATURES[features]).check(shape, num_classes)
+    _find(features)[0].check(shape, num_classes)
+
+
+def dim(features: str, shape: tuple[int, ...], cache: str) -> int:
+    """How many numbers the features of a sample of `shape` are; nothing is trained or computed for it.
+
+    Raises:
+      UserError: the file of published weights says it, and is missing or no such file.
+    """
+    module, path = _find(features)
+    return module.dim(shape, cache, **path)
 
 
 def build(features: str, pool, num_classes: int, cache: str) -> Extractor:
     """Makes an extractor.
 
     Args:
-      features: `lenet` or `raw`.
+      features: `lenet`, `raw`, `inception` or `dinov2`; for published weights outside the cache `inception:PATH`.
       pool: real training data (`Samples`), for extractors that are trained.
       num_classes: of that data.
-      cache: directory for trained extractors.
+      cache: directory of trained extractors, and of the files of published weights.
+
+    Raises:
+      UserError: weights are missing, or are not those that they should be.
     """
-    return importlib.import_module(FEATURES[features]).build(pool, num_classes, cache)
+    module, path = _find(features)
+    return module.build(pool, num_classes, cache, **path)
 
 
-__all__ = ["FEATURES", "Extractor", "build", "check"]
+def _find(features: str) -> tuple[ModuleType, dict[str, str]]:
+    """The module, and the path of weights where one is given, as keyword arguments."""
+    name, colon, path = str(features).partition(":")
+    if name not in FEATURES:
+        raise UserError(f"unknown features {features!r}; config.metrics.features is one of {', '.join(FEATURES)}")
+    module = importlib.import_module(FEATURES[name])
+    if colon and not (path and hasattr(module, "FILES")):
+        needs = "needs a path behind the colon" if hasattr(module, "FILES") else "reads no file of weights"
+        raise UserError(f"config.metrics.features={features!r}: {name!r} {needs}")
+    return module, {"path": path} if path else {}
+
+
+__all__ = ["FEATURES", "Extractor", "build", "check", "dim"]

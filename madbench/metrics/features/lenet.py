@@ -23,6 +23,7 @@ from madbench.errors import UserError
 from madbench.metrics.features.extractor import Extractor
 
 VERSION = 1
+DIM = 84
 RECIPE = {
     "version": VERSION,
     "steps": 500,
@@ -44,7 +45,7 @@ class LeNet(nn.Module):
         for channels in (16, 32):
             x = _halve(nn.relu(nn.Dense(channels)(_patches(x, kernel))))
         x = nn.relu(nn.Dense(120)(x.reshape(x.shape[0], -1)))
-        features = nn.relu(nn.Dense(84)(x))
+        features = nn.relu(nn.Dense(DIM)(x))
         return features, nn.Dense(self.num_classes)(features)
 
 
@@ -70,6 +71,11 @@ def check(shape: tuple[int, ...], num_classes: int) -> None:
         raise UserError(f"config.metrics.features='lenet' sees images of 4x4 to 32x32, not {shape}; try 'raw'")
     if num_classes < 2:
         raise UserError("config.metrics.features='lenet' is trained on labels, and this dataset has none; try 'raw'")
+
+
+def dim(shape: tuple[int, ...], cache: str = "") -> int:
+    """Number of features."""
+    return DIM
 
 
 def build(pool, num_classes: int, cache: str) -> Extractor:
