@@ -143,9 +143,13 @@ def _choose(sets, samples: int, seed: int, floor_draws: int, evaluator: Evaluato
             f"{which} needs at least {least} samples on either side, and there are {n} ({sets[smaller].path}); "
             "add samples, or choose other --metrics"
         )
-    order = {side: np.random.default_rng((seed, i)).permutation(counts[side]) for i, side in enumerate(sets)}
-    real = counts["real"] if floor_draws else n
-    return order | {"real": order["real"][:real], "generated": order["generated"][:n]}
+    choice = {}
+    for i, (side, count) in enumerate(counts.items()):
+        order = np.random.default_rng((seed, i)).permutation(count)
+        used = count if side == "training" else n
+        rest = order[used:] if side == "real" and floor_draws else []
+        choice[side] = np.concatenate([np.sort(order[:used]), rest]).astype(np.int64)
+    return choice
 
 
 def _draws(available: int, n: int, wanted: int, seed: int) -> list[np.ndarray]:
@@ -175,8 +179,10 @@ def _check_sizes(evaluator: Evaluator, sets: dict[str, np.ndarray]) -> None:
 
 def _values(evaluator, generated, reference, labels, training) -> dict[str, float | None]:
     trained = None if training is None else Training(np.asarray(training, np.float32), np.int32(len(training)))
+    sets = (np.asarray(generated, np.float32), np.asarray(reference, np.float32))
+    if not all(np.isfinite(x).all() for x in (*sets, *([] if trained is None else [trained.features]))):
+        return {metric.name: None for metric in evaluator.metrics}
     with jax.enable_x64(True):
-        sets = (np.asarray(generated, np.float32), np.asarray(reference, np.float32))
         return evaluator.compute(evaluator.states(Comparison(*sets, labels, trained, Engine())))
 
 
@@ -229,7 +235,7 @@ def _extract(extractor: Extractor, of: ImageSet, index: np.ndarray) -> np.ndarra
     """Features of some images, which are read a few at a time."""
     size = extractor.batch or BATCH
     parts = [index[start : start + size] for start in range(0, len(index), size)]
-    found = np.concatenate([extractor(_unit(of.read(part))) for part in parts])
+    found = np.concatenate([extractor.extract(_unit(of.read(part))) for part in parts])
     bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
     if bad.size:
         raise UserError(f"{extractor.label} gives features that are not finite for {bad.size} images of {of.path}")

@@ -21,10 +21,14 @@ def save(path, array):
     Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array).save(path)
 
 
+def read_whole(path):
+    found = open_set(str(path))
+    found.read(np.arange(found.count))
+
+
 def refused(path, *words):
     with pytest.raises(UserError) as caught:
-        found = open_set(str(path))
-        found.read(np.arange(found.count))
+        read_whole(path)
     message = str(caught.value)
     assert "\n" not in message
     for word in words:
