@@ -36,11 +36,19 @@ def squared_distances(a: jax.Array, b: jax.Array) -> jax.Array:
     sets, are at distance 0.
     """
     a, b = a.astype(jnp.float64), b.astype(jnp.float64)
-    centre = b.mean(axis=0)
+    centre = _round_centre(b)
     a, b = a - centre, b - centre
     norms = jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1)[None, :]
     squared = norms - 2 * (a @ b.T)
     return jnp.where(squared <= norms * 2.0**-46, 0.0, squared)
+
+
+def _round_centre(x: jax.Array) -> jax.Array:
+    """About the mean of `x [n, d]`, at a multiple of a power of two, so that whole numbers stay exact: they may tie."""
+    mean = x.mean(axis=0)
+    spread = jnp.sqrt(jnp.mean((x - mean) ** 2))
+    unit = jnp.ldexp(jnp.ones_like(spread), jnp.frexp(jnp.where(spread > 0, spread, 1.0))[1] - 1)
+    return unit * jnp.round(mean / unit)
 
 
 def within(points: jax.Array, k: int, size: jax.Array | int | None = None) -> jax.Array:

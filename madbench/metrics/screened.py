@@ -21,8 +21,10 @@ import numpy as np
 
 from madbench.metrics.neighbours import Cross
 
-SPARE = 3  # candidates beyond those asked for, so that rounding seldom leaves a row undecided
+SPARE = 4  # candidates beyond those asked for, so that rounding seldom leaves a row undecided
 PAIRS = 2**20  # numbers of the pairs whose differences are taken at once
+ROWS = 2**21  # pairs of undecided rows that are held at once
+BLOCK = 1024  # points that are held in float64 for them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,15 +44,15 @@ class Engine:
         points = np.asarray(points, np.float32)
         members = points[: points.shape[0] if size is None else int(size)]
         found = np.full(points.shape[0], np.nan)
-        found[: len(members)] = self._neighbours(members, members, k, same=True)[1][:, k - 1]
+        found[: len(members)] = self._kth(members, members, k)[1]
         return found
 
     def nearest(self, queries: np.ndarray, points: np.ndarray, size: int | None = None) -> tuple[np.ndarray, ...]:
         """Each query's nearest point: (int32 index `[n]`, squared distance float64 `[n]`)."""
         points = np.asarray(points, np.float32)
         points = points[: points.shape[0] if size is None else int(size)]
-        index, squared = self._neighbours(np.asarray(queries, np.float32), points, 1, same=False)
-        return index[:, 0].astype(np.int32), squared[:, 0]
+        index, squared = self._kth(np.array(queries, np.float32), points, 1)
+        return index.astype(np.int32), squared
 
     def cross(self, queries, points, query_radii, point_radii) -> Cross:
         """See `neighbours.cross`."""
@@ -59,108 +61,161 @@ class Engine:
         n, m = len(queries), len(points)
         counts = np.zeros((2, n), np.int64)  # closed, open
         covered, reached = np.zeros(m, bool), np.zeros(m, bool)
+
+        def decide(x, y, kind):
+            squared = differences(queries, points, x, y)
+            by_point, by_query = (kind & 1) > 0, (kind & 2) > 0
+            closed, strictly = squared <= point_radii[y], squared < point_radii[y]
+            np.add.at(counts[0], x[by_point & closed], 1)
+            np.add.at(counts[1], x[by_point & strictly], 1)
+            covered[y[by_point & strictly]] = True
+            reached[y[by_query & (squared <= query_radii[x])]] = True
+
+        undecided = _Pairs(decide)
         rows, columns = self._sides(queries, points)
-        for row, column, tile in self._tiles(rows, columns, partial(_balls, query_radii, point_radii), same=False):
-            hits, covers, reaches, unclear = (np.asarray(leaf) for leaf in tile)
-            i, j = row.members, column.members
-            counts[:, i] += hits[:, : row.size]
-            covered[j] |= covers[: column.size]
-            reached[j] |= reaches[: column.size]
-            a, b = np.nonzero(unclear[: row.size, : column.size])
-            a, b = a + row.start, b + column.start
-            for part in range(0, len(a), PAIRS):  # copies tie by the million
-                x, y = a[part : part + PAIRS], b[part : part + PAIRS]
-                kind = unclear[x - row.start, y - column.start]
-                squared = differences(queries, points, x, y)
-                by_point, by_query = (kind & 1) > 0, (kind & 2) > 0
-                closed, strictly = squared <= point_radii[y], squared < point_radii[y]
-                np.add.at(counts[0], x[by_point & closed], 1)
-                np.add.at(counts[1], x[by_point & strictly], 1)
-                covered[y[by_point & strictly]] = True
-                reached[y[by_query & (squared <= query_radii[x])]] = True
+        radii = {
+            id(s): _padded(r[s.members], s) for side, r in ((rows, query_radii), (columns, point_radii)) for s in side
+        }
+        for row, column, tile in self._tiles(rows, columns, lambda r, c: (radii[id(r)], radii[id(c)]), _balls_of_tile):
+            hits, covers, reaches, unclear_rows, kinds = tile
+            counts[:, row.members] += np.asarray(hits)[: row.size]
+            covered[column.members] |= np.asarray(covers)[: column.size]
+            reached[column.members] |= np.asarray(reaches)[: column.size]
+            some = np.flatnonzero(np.asarray(unclear_rows)[: row.size])
+            if some.size:
+                kinds = np.asarray(kinds)[some]
+                x, y = np.nonzero(kinds)
+                undecided.add(some[x] + row.start, y + column.start, kinds[x, y])
+        undecided.flush()
         return Cross(*counts.astype(np.int32), covered, reached)
 
-    # ---- k nearest -------------------------------------------------------------------------------------------------
+    # ---- the k-th nearest ------------------------------------------------------------------------------------------
 
-    def _neighbours(self, queries, points, k: int, same: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Indices int64 and squared distances float64 `[n, k]`, nearest first; of the `same` set, of the others."""
+    def _kth(self, queries, points, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Index int64 and squared distance float64 `[n]` of the k-th nearest; of the same array, among the others."""
+        same = points is queries
         n, m = len(queries), len(points)
-        count = min(k + SPARE, m - same)
-        best = _Best(n, count)
+        best = _Best(n, min(k + SPARE, m - same))
         rows, columns = self._sides(queries, points)
-        for row, column, tile in self._tiles(rows, columns, partial(_candidates, count, same), same):
+        settings = lambda r, c: (best.index.shape[1], same, same and r.start == c.start)
+        for row, column, tile in self._tiles(rows, columns, settings, _nearest_of_tile, half=same):
             by_row, by_column = tile
-            best.offer(row.members, *(np.asarray(leaf)[: row.size] for leaf in by_row), column.start)
-            if same and row.start != column.start:
-                best.offer(column.members, *(np.asarray(leaf)[: column.size] for leaf in by_column), row.start)
-        query = np.repeat(np.arange(n), count)
-        squared = differences(queries, points, query, best.index.ravel()).reshape(n, count)
-        index, squared = _sorted(best.index, squared)
-        # All that were left out are at least as far as the last candidate's lower bound.
-        decided = (squared[:, k - 1] <= best.bound[:, -1]) | (squared[:, k - 1] == 0) | (count == m - same)
-        for i in np.flatnonzero(~decided):
-            index[i, :k], squared[i, :k] = _row(queries[i], points, k, int(i) if same else None)
-        return index[:, :k], squared[:, :k]
+            best.offer(row, *by_row, column.start)
+            if by_column:
+                best.offer(column, *by_column, row.start)
+        squares = [np.concatenate([np.asarray(s.squares[0])[: s.size] for s in side]) for side in (rows, columns)]
+        error = _relative_bound(queries.shape[1]) * (squares[0][:, None] + squares[1][best.index])
+        lower = best.bound.astype(np.float64)
+        upper = lower + 2.01 * error.astype(np.float64)
+        at_least, at_most = lower[:, k - 1], np.partition(upper, k - 1, axis=1)[:, k - 1]
+        # Some candidates are surely nearer than the k-th, some surely farther; the others are computed.
+        nearer = upper < at_least[:, None]
+        row, column = np.nonzero(~nearer & (lower <= at_most[:, None]))
+        squared = np.full(lower.shape, np.inf)
+        squared[row, column] = differences(queries, points, row, best.index[row, column])
+        order = np.lexsort((best.index, squared), axis=1)
+        place = np.take_along_axis(order, (k - 1 - nearer.sum(axis=1))[:, None], axis=1)
+        index, kth = (np.take_along_axis(a, place, axis=1)[:, 0] for a in (best.index, squared))
+        # All that are no candidates are at least as far as the last candidate's lower bound.
+        decided = (kth <= lower[:, -1]) | (kth == 0) | (lower.shape[1] == m - same)
+        undecided = np.flatnonzero(~decided)
+        index[undecided], kth[undecided] = _rows(queries, points, undecided, k, same)
+        return index, kth
 
     def _sides(self, queries, points) -> tuple[list["_Side"], list["_Side"]]:
         """Both sets cut into tiles' sides, centred: what is near 0 is exact. A set against itself is cut once."""
-        centre = points.mean(axis=0, dtype=np.float64).astype(np.float32)
-        rows = _cut(queries, centre, self.tile)
-        return rows, rows if points is queries else _cut(points, centre, self.tile)
+        centre = points.mean(axis=0, dtype=np.float64)
+        rows = self._cut(queries, centre)
+        return rows, rows if points is queries else self._cut(points, centre)
 
-    def _tiles(self, rows, columns, function: Callable, same: bool) -> Iterator[tuple["_Side", "_Side", Any]]:
+    def _cut(self, x: np.ndarray, centre: np.ndarray) -> list["_Side"]:
+        n = len(x)
+        parts = -(-n // self.tile)
+        side = -(-n // parts)
+        found = []
+        for start in range(0, n, side):
+            part = x[start : start + side]
+            whole = np.pad(part, ((0, side - len(part)), (0, 0)))
+            with jax.enable_x64(True):
+                placed = [_centred(*jax.device_put((whole, centre), device), len(part)) for device in self.devices]
+            found.append(_Side(start, len(part), *zip(*placed, strict=True)))
+        return found
+
+    def _tiles(
+        self, rows, columns, settings: Callable, function: Callable, half: bool = False
+    ) -> Iterator[tuple["_Side", "_Side", Any]]:
         """(row side, column side, what `function` finds there), with as many tiles under way as devices and one more.
 
-        Of the `same` set, tiles on and above the diagonal.
+        Args:
+          rows, columns: from `_sides`.
+          settings: (row side, column side) -> further arguments of `function`.
+          function: of both sides' points and squares, jitted.
+          half: only tiles on and above the diagonal.
         """
         under_way: collections.deque = collections.deque()
         for i, row in enumerate(rows):
-            device = self.devices[i % len(self.devices)]
-            x = jax.device_put((row.x, row.squares), device)
-            for column in columns[i if same else 0 :]:
-                under_way.append((row, column, function(row, column, x)))
+            k = i % len(self.devices)
+            for column in columns[i if half else 0 :]:
+                tile = function(row.x[k], row.squares[k], column.x[k], column.squares[k], *settings(row, column))
+                under_way.append((row, column, tile))
                 if len(under_way) > len(self.devices):
                     yield under_way.popleft()
         yield from under_way
 
 
 class _Side(NamedTuple):
-    """Rows `start` to `start + size` of a set, centred, padded to the size of a tile's side; padding is far away."""
+    """Rows `start` to `start + size` of a set, centred, padded to the side of a tile, on each device.
+
+    `x` holds float32 `[side, d]`, `squares` their float32 norms squared `[side]`, ∞ for padding.
+    """
 
     start: int
     size: int
-    x: np.ndarray  # float32 [side, d]
-    squares: np.ndarray  # float32 [side], ∞ for padding
+    x: tuple[jax.Array, ...]
+    squares: tuple[jax.Array, ...]
 
     @property
     def members(self) -> slice:
         return slice(self.start, self.start + self.size)
 
 
-def _cut(x: np.ndarray, centre: np.ndarray, most: int) -> list[_Side]:
-    n = len(x)
-    parts = -(-n // most)
-    side = -(-n // parts)
-    found = []
-    for start in range(0, n, side):
-        part = x[start : start + side] - centre
-        squares = np.full(side, np.inf, np.float32)
-        squares[: len(part)] = np.einsum("ij,ij->i", part, part, dtype=np.float64)
-        found.append(_Side(start, len(part), np.pad(part, ((0, side - len(part)), (0, 0))), squares))
-    return found
+def _padded(radii: np.ndarray, side: _Side) -> np.ndarray:
+    """float32 `[side]`; padding has no ball."""
+    return np.pad(radii.astype(np.float32), (0, side.x[0].shape[0] - side.size), constant_values=-1.0)
+
+
+class _Pairs:
+    """Pairs of indices that wait to be decided, many at once; copies tie by the million."""
+
+    def __init__(self, decide: Callable[[np.ndarray, np.ndarray, np.ndarray], None]):
+        self._decide = decide
+        self._waiting: list[tuple[np.ndarray, ...]] = []
+        self._count = 0
+
+    def add(self, *arrays: np.ndarray) -> None:
+        self._waiting.append(arrays)
+        self._count += len(arrays[0])
+        if self._count > PAIRS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._waiting:
+            self._decide(*(np.concatenate(parts) for parts in zip(*self._waiting, strict=True)))
+        self._waiting, self._count = [], 0
 
 
 class _Best:
-    """The candidates of each row with the smallest lower bounds so far."""
+    """The candidates of each row with the smallest lower bounds so far, those first."""
 
     def __init__(self, n: int, count: int):
         self.bound = np.full((n, count), np.inf, np.float32)
         self.index = np.zeros((n, count), np.int64)
 
-    def offer(self, rows: slice, bounds: np.ndarray, index: np.ndarray, offset: int) -> None:
-        """Takes candidates `[rows, c]` of one tile, whose columns begin at `offset`."""
-        all_bounds = np.concatenate([self.bound[rows], bounds], axis=1)
-        all_index = np.concatenate([self.index[rows], index + offset], axis=1)
+    def offer(self, side: _Side, bounds: jax.Array, index: jax.Array, offset: int) -> None:
+        """Takes candidates `[side, c]` of one tile, whose columns begin at `offset`."""
+        rows, size = side.members, side.size
+        all_bounds = np.concatenate([self.bound[rows], np.asarray(bounds)[:size]], axis=1)
+        all_index = np.concatenate([self.index[rows], np.asarray(index)[:size] + offset], axis=1)
         order = np.argsort(all_bounds, axis=1, kind="stable")[:, : self.bound.shape[1]]
         self.bound[rows] = np.take_along_axis(all_bounds, order, axis=1)
         self.index[rows] = np.take_along_axis(all_index, order, axis=1)
@@ -174,40 +229,34 @@ def _relative_bound(d: int) -> float:
     return (d + 16) * 2.0**-23
 
 
-def _approximate(x, y, x_squares, y_squares) -> tuple[jax.Array, jax.Array]:
+@partial(jax.jit, static_argnames="size")
+def _centred(x, centre, size: int):
+    """(float32 points, their squared norms), the norms of padding past `size` ∞."""
+    centred = (x - centre).astype(jnp.float32)
+    squares = jnp.sum(centred.astype(jnp.float64) ** 2, axis=1).astype(jnp.float32)
+    return centred, jnp.where(jnp.arange(x.shape[0]) < size, squares, jnp.inf)
+
+
+def _approximate(x, x_squares, y, y_squares) -> tuple[jax.Array, jax.Array]:
     """Squared distances float32 `[a, b]` and their norms' sum, which scales the bound of the error."""
     norms = x_squares[:, None] + y_squares[None, :]
     return norms - 2 * jnp.matmul(x, y.T, precision="highest"), norms
 
 
-def _candidates(count: int, same: bool, row: _Side, column: _Side, x):
-    return _nearest_of_tile(*x, column.x, column.squares, count, same, row.start == column.start)
-
-
 @partial(jax.jit, static_argnums=(4, 5, 6))
 def _nearest_of_tile(x, x_squares, y, y_squares, count: int, same: bool, diagonal: bool):
     """(lower bounds, column indices) `[a, c]` of each row's nearest; likewise of each column's, of the same set."""
-    squared, norms = _approximate(x, y, x_squares, y_squares)
+    squared, norms = _approximate(x, x_squares, y, y_squares)
     lower = squared - _relative_bound(x.shape[1]) * norms
     lower = jnp.where(jnp.isfinite(norms), lower, jnp.inf)
-    if same and diagonal:
+    if diagonal:
         lower = jnp.where(jnp.eye(*lower.shape, dtype=bool), jnp.inf, lower)
-    smallest = lambda v: jax.lax.top_k(-v, min(count, v.shape[1]))
-    negative, index = smallest(lower)
-    by_row = (-negative, index)
-    if not same or diagonal:
-        return by_row, ()
-    negative, index = smallest(lower.T)
-    return by_row, (-negative, index)
 
+    def smallest(values):
+        negative, index = jax.lax.top_k(-values, min(count, values.shape[1]))
+        return -negative, index
 
-def _balls(query_radii, point_radii, row: _Side, column: _Side, x):
-    radii = []
-    for side, given in ((row, query_radii), (column, point_radii)):
-        padded = np.full(len(side.x), -1.0, np.float32)
-        padded[: side.size] = given[side.members]
-        radii.append(padded)
-    return _balls_of_tile(*x, column.x, column.squares, *radii)
+    return smallest(lower), smallest(lower.T) if same and not diagonal else ()
 
 
 @jax.jit
@@ -215,10 +264,11 @@ def _balls_of_tile(x, x_squares, y, y_squares, x_radii, y_radii):
     """What is certain, and what is not.
 
     Returns:
-      (int32 `[2, a]`: columns' balls that hold each row, closed and open; bool `[b]`: columns whose ball holds a row;
-      bool `[b]`: columns in a row's ball; uint8 `[a, b]`: 1 where the column's ball is unclear, 2 where the row's is).
+      (int32 `[a]`: columns' balls that hold each row; bool `[b]`: columns whose ball holds a row; bool `[b]`: columns
+      in a row's ball; bool `[a]`: rows of which something is unclear; uint8 `[a, b]`: 1 where the column's ball is
+      unclear, 2 where the row's is).
     """
-    squared, norms = _approximate(x, y, x_squares, y_squares)
+    squared, norms = _approximate(x, x_squares, y, y_squares)
     error = _relative_bound(x.shape[1]) * norms
 
     def compare(radii):
@@ -228,9 +278,9 @@ def _balls_of_tile(x, x_squares, y, y_squares, x_radii, y_radii):
 
     inside, unclear = compare(y_radii[None, :])
     of_row, unclear_row = compare(x_radii[:, None])
-    hits = jnp.sum(inside, axis=1, dtype=jnp.int32)
     kinds = unclear.astype(jnp.uint8) + 2 * unclear_row.astype(jnp.uint8)
-    return jnp.stack([hits, hits]), jnp.any(inside, axis=0), jnp.any(of_row, axis=0), kinds
+    hits = jnp.sum(inside, axis=1, dtype=jnp.int32)
+    return hits, jnp.any(inside, axis=0), jnp.any(of_row, axis=0), jnp.any(kinds > 0, axis=1), kinds
 
 
 # ---- decisions, in float64 -------------------------------------------------------------------------------------------
@@ -257,14 +307,32 @@ def differences(a: np.ndarray, b: np.ndarray, i: np.ndarray, j: np.ndarray) -> n
     return found
 
 
-def _row(query: np.ndarray, points: np.ndarray, k: int, itself: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest of one row by the differences themselves, for rows that float32 cannot decide."""
-    index = np.arange(len(points)) if itself is None else np.delete(np.arange(len(points)), itself)
-    squared = differences(query[None], points, np.zeros(len(index), np.int64), index)
-    order = np.argsort(squared, kind="stable")[:k]
-    return index[order], squared[order]
+def _rows(queries, points, rows: np.ndarray, k: int, same: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The k-th nearest (index, squared distance) of rows that float32 cannot decide: screened again in float64.
 
-
-def _sorted(index: np.ndarray, squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    order = np.lexsort((index, squared), axis=1)
-    return np.take_along_axis(index, order, axis=1), np.take_along_axis(squared, order, axis=1)
+    What even that leaves open, ties above all, is settled by the differences themselves.
+    """
+    found_index, found = np.zeros(len(rows), np.int64), np.zeros(len(rows))
+    centre = points.mean(axis=0, dtype=np.float64)
+    step = max(1, ROWS // len(points))
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]
+        x = queries[some] - centre
+        norms = np.empty((len(some), len(points)))
+        squared = np.empty_like(norms)
+        for column in range(0, len(points), BLOCK):
+            y, block = points[column : column + BLOCK] - centre, np.s_[:, column : column + BLOCK]
+            norms[block] = np.einsum("ij,ij->i", x, x)[:, None] + np.einsum("ij,ij->i", y, y)
+            squared[block] = norms[block] - 2 * (x @ y.T)
+        if same:
+            squared[np.arange(len(some)), some] = np.inf
+        error = (x.shape[1] + 16) * 2.0**-52 * norms
+        at_least, at_most = (np.partition(s, k - 1, axis=1)[:, k - 1 : k] for s in (squared - error, squared + error))
+        nearer = squared + error < at_least
+        i, j = np.nonzero(~nearer & (squared - error <= at_most))
+        exact = differences(queries, points, some[i], j)
+        order = np.lexsort((j, exact, i))  # by row, then distance, then index
+        first = np.searchsorted(i, np.arange(len(some)))
+        place = order[first + k - 1 - nearer.sum(axis=1)]
+        found_index[start : start + step], found[start : start + step] = j[place], exact[place]
+    return found_index, found
