@@ -110,7 +110,8 @@ def _safely(file: pathlib.Path, read):
     try:
         return read()
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"cannot read {file}: {' '.join(str(error).split())[:120]}") from None
+        detail = "".join(letter for letter in str(error) if letter.isprintable())[:120]
+        raise UserError(f"cannot read {file}: {detail}") from None
 
 
 def _unfit(file: pathlib.Path, name: str) -> UserError:
