@@ -219,6 +219,14 @@ CHANGES = {
     "flat patches": lambda tensors: tensors.update(
         {"embeddings.patch_embeddings.projection.weight": np.zeros((DIM, 588), np.float32)}
     ),
+    "empty patches": lambda tensors: tensors.update(
+        {"embeddings.patch_embeddings.projection.weight": np.zeros((DIM, 3, 0, 0), np.float32)}
+    ),
+    "odd gate": lambda tensors: tensors.update(
+        {f"encoder.layer.0.mlp.weights_in.{leaf}": np.zeros((257, DIM)[:n]) for n, leaf in ((1, "bias"), (2, "weight"))}
+    ),
+    "scalars": lambda tensors: tensors.update({name: np.zeros((), np.float32) for name in tensors}),
+    "a scalar where three matrices are": lambda tensors: tensors.update({"blocks.0.attn.qkv.weight": np.zeros(())}),
     "another network": lambda tensors: (tensors.clear(), tensors.update({"a": np.zeros(3, np.float32)})),
     "no layers": lambda tensors: [tensors.pop(name) for name in list(tensors) if "layer." in name],
     "empty": lambda tensors: tensors.clear(),
@@ -231,6 +239,9 @@ def test_a_file_of_another_network_is_refused_in_one_line(change, tmp_path):
     CHANGES[change](tensors)
     path = save(tmp_path / "model.safetensors", tensors)
     assert "does not hold DINOv2's weights" in refused(f"dinov2:{path}")
+    if change in ("another network", "scalars", "empty"):
+        with pytest.raises(UserError, match="does not hold"):
+            features.dim(f"dinov2:{path}", (32, 32, 3), "")
 
 
 def test_registers_and_damaged_files_are_refused_in_one_line(tmp_path):

@@ -18,21 +18,7 @@ TOLERANCE = 1e-4  # of the largest feature
 
 
 def torch_state():
-    """The weights of the references under PyTorch's names and with its shapes."""
-    state = {}
-
-    def name_all(like, prefix):
-        if "conv" not in like:
-            for key, value in like.items():
-                name_all(value, f"{prefix}{key}.")
-            return
-        height, width, inputs, outputs = like["conv"]["kernel"].shape
-        shapes = {"conv.weight": (outputs, inputs, height, width)}
-        shapes |= {f"bn.{leaf}": (outputs,) for leaf in ("weight", "bias", "running_mean", "running_var")}
-        state.update({prefix + leaf: references.weights(prefix + leaf, shape) for leaf, shape in shapes.items()})
-
-    name_all(inception_network.expected(), "")
-    return state
+    return references.inception_state(inception_network.expected())
 
 
 @pytest.fixture(scope="module")

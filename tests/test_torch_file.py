@@ -151,6 +151,15 @@ def test_nothing_that_a_pickle_names_is_run(module, name, tmp_path):
     assert not witness.exists()
 
 
+def test_names_from_a_file_reach_no_terminal_as_they_are(tmp_path):
+    whole = b"\x80\x02}X\x0a\x00\x00\x00ab\x1b[2J\r\nyzK\x01s."
+    message = refused(archive(tmp_path / "a.pth", whole))
+    assert message.isprintable()
+    message = refused(archive(tmp_path / "a.pth", b"\x80\x02cos\x1b[2J\rx\nsystem\x07\n."))
+    assert message.isprintable()
+    assert "it names os?[2J?x.system?" in message
+
+
 def test_pythons_own_malicious_pickle_is_refused(tmp_path):
     witness = tmp_path / "witness"
 

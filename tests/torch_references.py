@@ -39,6 +39,17 @@ def weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return value / 4 + np.float32(name.endswith("weight"))
 
 
+def inception_state(like, prefix: str = "") -> dict[str, np.ndarray]:
+    """The state dict that `inception` fills, from `inception_network.expected()`: names and shapes are PyTorch's."""
+    if "conv" not in like:
+        parts = [inception_state(value, f"{prefix}{key}.") for key, value in like.items()]
+        return {name: value for part in parts for name, value in part.items()}
+    height, width, inputs, outputs = like["conv"]["kernel"].shape
+    shapes = {"conv.weight": (outputs, inputs, height, width)}
+    shapes |= {f"bn.{leaf}": (outputs,) for leaf in ("weight", "bias", "running_mean", "running_var")}
+    return {prefix + leaf: weights(prefix + leaf, shape) for leaf, shape in shapes.items()}
+
+
 def levels(name: str) -> np.ndarray:
     """uint8 images `[n, height, width, channels]`: ramps that wrap around, so that there are smooth parts and edges."""
     n, i, j, c = np.indices(IMAGES[name])
@@ -130,18 +141,22 @@ def _fill_as_stored(model):
 
 def dinov2_inputs(name: str) -> np.ndarray:
     """`[n, 224, 224, 3]`, by the transforms of dgm-eval."""
+    return transform(channels_first(name).numpy().transpose(0, 2, 3, 1))
+
+
+def transform(x: np.ndarray) -> np.ndarray:
+    """The same for uint8 images `[n, height, width, 3]`."""
     from PIL import Image
     from torchvision import transforms
 
-    transform = transforms.Compose(
+    steps = transforms.Compose(
         [
             transforms.Resize((224, 224), transforms.InterpolationMode.BICUBIC),
             transforms.ToTensor(),
             transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         ]
     )
-    x = channels_first(name).numpy().transpose(0, 2, 3, 1)
-    return np.stack([transform(Image.fromarray(image)).numpy().transpose(1, 2, 0) for image in x])
+    return np.stack([steps(Image.fromarray(image)).numpy().transpose(1, 2, 0) for image in x])
 
 
 def features(model, x: np.ndarray) -> np.ndarray:

@@ -48,7 +48,7 @@ def dim(shape: tuple[int, ...], cache: str = "", path: str = "") -> int:
     file = _locate(cache, path)
     shapes = _shapes(file)
     for name in CLASS_TOKEN:
-        if name in shapes:
+        if shapes.get(name):
             return shapes[name][-1]
     raise _unfit(file, CLASS_TOKEN[0])
 
@@ -60,11 +60,11 @@ def build(pool, num_classes: int, cache: str, path: str = "") -> Extractor:
       UserError: the file is missing, or is none of DINOv2's; one line.
     """
     file = _locate(cache, path)
-    state = network.canonical(_read(file))
-    if any("register_tokens" in name for name in state):
+    tensors = _read(file)
+    if any("register_tokens" in name for name in tensors):
         raise UserError(f"{file} is DINOv2 with registers; the published evaluations use the networks without them")
     try:
-        return extractor(state)
+        return extractor(network.canonical(tensors))
     except (KeyError, ValueError, IndexError) as error:
         raise _unfit(file, str(error.args[0] if error.args else error)) from None
 
@@ -110,7 +110,8 @@ def _safely(file: pathlib.Path, read):
     try:
         return read()
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"cannot read {file}: {' '.join(str(error).split())[:120]}") from None
+        detail = "".join(letter for letter in str(error) if letter.isprintable())[:120]
+        raise UserError(f"cannot read {file}: {detail}") from None
 
 
 def _unfit(file: pathlib.Path, name: str) -> UserError:

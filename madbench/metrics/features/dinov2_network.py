@@ -189,7 +189,7 @@ def from_torch(state: Mapping[str, np.ndarray], side: int, offset: float = OFFSE
     kernel = state["embeddings.patch_embeddings.projection.weight"].shape  # [dim, 3, patch, patch]
     positions = state["embeddings.position_embeddings"].shape[-2]
     dim, patch = kernel[0], kernel[-1]
-    if kernel != (dim, 3, patch, patch) or dim % HEAD or side % patch:
+    if kernel != (dim, 3, patch, patch) or 0 in kernel or dim % HEAD or side % patch:
         raise ValueError("embeddings.patch_embeddings.projection.weight")
     if positions != 1 + round((positions - 1) ** 0.5) ** 2:
         raise ValueError("embeddings.position_embeddings")
@@ -197,6 +197,8 @@ def from_torch(state: Mapping[str, np.ndarray], side: int, offset: float = OFFSE
     enter, leave = ("weights_in", "weights_out") if gated else ("fc1", "fc2")
     wide = state[f"encoder.layer.0.mlp.{enter}.bias"].shape[0]
     hidden = wide // 2 if gated else wide
+    if wide != hidden * (1 + gated):
+        raise ValueError(f"encoder.layer.0.mlp.{enter}.bias")
     depth = sum(name.endswith(".norm1.weight") for name in state)
     blocks = [block(i) for i in range(depth)]
     projection = take("embeddings.patch_embeddings.projection.weight", dim, 3, patch, patch)

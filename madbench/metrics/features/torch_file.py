@@ -92,10 +92,14 @@ def _open(path: str | pathlib.Path, function: Any) -> Any:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except _Refused as error:
-        raise UserError(f"{path} is not read as a PyTorch state dict: {error}") from None
+        raise UserError(f"{path} is not read as a PyTorch state dict: {_line(error)}") from None
     except (ValueError, LookupError, struct.error, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
-        detail = " ".join(str(error).split())[:80]
-        raise UserError(f"{path} is damaged, or no PyTorch state dict: {detail}") from None
+        raise UserError(f"{path} is damaged, or no PyTorch state dict: {_line(error)[:80]}") from None
+
+
+def _line(error: Exception) -> str:
+    """Its message as one line that a terminal can show: names in it are the file's."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(error))
 
 
 def _describe(file: BinaryIO, size: int):
