@@ -20,7 +20,7 @@ def run(argv: list[str]) -> int:
     flags.DEFINE_string("config", None, "A file with get_config().", flag_values=values)
     flags.DEFINE_string("workdir", None, "Where results go.", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "Print the plan and train nothing.", flag_values=values)
-    flags.DEFINE_string("cache", _cache(), "Where trained feature networks are kept.", flag_values=values)
+    flags.DEFINE_string("cache", _cache(), "Where feature networks are kept and looked for.", flag_values=values)
     rest = values(argv, known_only=True)
     config = _override(_read_config(values.config), rest)
     if not values.dry_run and not values.workdir:
@@ -31,7 +31,7 @@ def run(argv: list[str]) -> int:
     if values.dry_run:
         from madbench import dry_run
 
-        print(dry_run.describe(config))
+        print(dry_run.describe(config, values.cache))
         return 0
     from madbench import experiment
 
@@ -140,7 +140,7 @@ def evaluate(argv: list[str]) -> int:
     flags.DEFINE_integer("samples", 0, "From each side; 0: as many as both have.", 0, flag_values=values)
     flags.DEFINE_integer("seed", 0, "Of the choice of samples.", 0, flag_values=values)
     flags.DEFINE_integer("floor_draws", 5, "Of real samples, for the floor.", 0, flag_values=values)
-    flags.DEFINE_string("cache", _cache(), "Where feature networks are kept.", flag_values=values)
+    flags.DEFINE_string("cache", _cache(), "Where feature networks are kept and looked for.", flag_values=values)
     paths = values(argv)[1:]
     if len(paths) != 2:
         raise UserError("name two sets: madbench evaluate REAL GENERATED (folders of images, or .npz or .npy files)")

@@ -10,13 +10,13 @@ from madbench import grid
 from madbench.cost import format_bytes
 
 
-def describe(config: Any) -> str:
+def describe(config: Any, cache: str = grid.DEFAULT_CACHE) -> str:
     """The resolved config, grid, plan, shapes, FLOPs and memory, as text. Trains and writes nothing.
 
     Raises:
       UserError: whatever is wrong with the config; one line.
     """
-    job = grid.prepare(config)
+    job = grid.prepare(config, cache=cache)
     shapes = job.generation.shapes
     state = jax.eval_shape(job.family.init, jax.random.key(0))
     n_params = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(state.params))

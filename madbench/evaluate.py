@@ -234,8 +234,8 @@ def _unit(images: np.ndarray) -> np.ndarray:
 def _extract(extractor: Extractor, of: ImageSet, index: np.ndarray) -> np.ndarray:
     """Features of some images, which are read a few at a time."""
     size = extractor.batch or BATCH
-    parts = [index[start : start + size] for start in range(0, len(index), size)]
-    found = np.concatenate([extractor.extract(_unit(of.read(part))) for part in parts])
+    parts = (_unit(of.read(index[start : start + size])) for start in range(0, len(index), size))
+    found = extractor.extract_parts(parts, min(size, len(index)))
     bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
     if bad.size:
         raise UserError(f"{extractor.label} gives features that are not finite for {bad.size} images of {of.path}")

@@ -9,16 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from madbench import checkpoints, data, display, environment, fleet, floors, grid, results, resume
 from madbench.checkpoints import Checkpoints, Progress
-from madbench.generation import Kept, Shared, Work
+from madbench.generation import Kept, Shared, Work, see
 from madbench.metrics import features
 from madbench.report import workdir as workdir_report
 from madbench.watch import Watch
-
-DEFAULT_CACHE = "~/.cache/madbench"
 
 
 class Stopped(Exception):
@@ -29,13 +28,13 @@ class Stopped(Exception):
         self.signal = signal_number
 
 
-def run(config: Any, workdir: str, *, cache: str = DEFAULT_CACHE, show: display.Display | None = None) -> None:
+def run(config: Any, workdir: str, *, cache: str = grid.DEFAULT_CACHE, show: display.Display | None = None) -> None:
     """Runs a job to its end, or goes on with one that was stopped.
 
     Args:
       config: `ConfigDict` as a file under `configs/` makes it.
       workdir: where results go; see `results`.
-      cache: directory of trained feature networks.
+      cache: directory of feature networks: trained ones are kept there, published weights looked for.
       show: where progress goes; what fits the terminal by default.
 
     Raises:
@@ -43,12 +42,12 @@ def run(config: Any, workdir: str, *, cache: str = DEFAULT_CACHE, show: display.
       Stopped: on SIGTERM or Ctrl-C, after saving.
     """
     begin = time.monotonic()
-    job = grid.prepare(config)
+    job = grid.prepare(config, cache=cache)
     path = pathlib.Path(workdir)
     lock = checkpoints.claim(path, job.config)
     show = show or display.make()
     try:
-        job = resume.as_begun(job, path)
+        job = resume.as_begun(job, path, cache)
         with _Signals() as signals:
             experiment = _Experiment(job, path, cache, show, signals)
             experiment.run()
@@ -123,9 +122,10 @@ class _Experiment:
         cache = str(pathlib.Path(self.cache).expanduser())
         extractor = features.build(name, job.source.pool, job.source.num_classes, cache)
         resume.check_features(self.path, extractor.label)
-        reference = jax.jit(lambda e, x: e(x))(extractor, job.source.reference.x)
-        self.shared = self.fleet.share(Shared(job.source, extractor, reference))
-        self.features_label = extractor.label
+        reference = jnp.asarray(extractor.extract(np.asarray(job.source.reference.x)))
+        mapped = None if generation.features_on_host else extractor
+        self.shared = self.fleet.share(Shared(job.source, mapped, reference))
+        self.extractor = extractor
         self.programs = {
             "begin": self.fleet.program(generation.begin),
             "fit": self.fleet.program(generation.fit),
@@ -163,7 +163,9 @@ class _Experiment:
         shapes = jax.eval_shape(programs["begin"].mapped, self.shared, cells, kept, t)
         carry = (kept, shapes)
         out = jax.eval_shape(programs["finish"].mapped, self.shared, cells, carry, t)[1]
-        arguments = {"begin": kept, "fit": carry, "finish": carry, "evaluate": out["seen"]}
+        dim = self.job.feature_dim
+        seen = see(out["seen"], lambda x: jax.ShapeDtypeStruct((*x.shape[:3], dim), np.float32))
+        arguments = {"begin": kept, "fit": carry, "finish": carry, "evaluate": seen}
         with ThreadPoolExecutor(max_workers=2) as pool:
             jobs = [pool.submit(programs[k].compile, self.shared, cells, a, t) for k, a in arguments.items()]
             for each in jobs:
@@ -205,7 +207,10 @@ class _Experiment:
         kept, out = jax.block_until_ready(self.programs["finish"](self.shared, cells, (kept, work), t))
         watch.lap("sample")
         self._phase(wave, generation, "evaluate")
-        states = self.programs["evaluate"](self.shared, cells, out.pop("seen"), t)
+        seen = out.pop("seen")
+        if job.generation.features_on_host:
+            seen = self.fleet.spread(see(self.fleet.gather(seen, n), self._features))
+        states = self.programs["evaluate"](self.shared, cells, seen, t)
         states, out = self.fleet.gather(states, n), self.fleet.gather(out, n)
         rows = self._rows(runs, generation, states, out)
         watch.lap("evaluate")
@@ -230,6 +235,10 @@ class _Experiment:
             self._stop_if_asked(None, kept, None, n)
         return kept
 
+    def _features(self, x: np.ndarray) -> np.ndarray:
+        """Of samples `[run, n, *shape]`, for networks that the host calls."""
+        return self.extractor.extract(x.reshape(-1, *x.shape[2:])).reshape(*x.shape[:2], -1)
+
     def _rows(self, runs, generation, states, out) -> list[dict[str, Any]]:
         evaluator = self.job.generation.evaluator
         rows = []
@@ -250,7 +259,7 @@ class _Experiment:
                     status="ok" if alive else "diverged",
                     metrics=values if alive else dict.fromkeys(values),
                     metric_versions=evaluator.versions,
-                    features=self.features_label,
+                    features=self.extractor.label,
                 )
             )
         return rows

@@ -33,10 +33,13 @@ def measure(source: Any, extractor: Any, reference: jax.Array, evaluator: Evalua
     n = reference.shape[0]
     seen = 2 * n if evaluator.needs_training else n  # what is drawn after the "generated" samples is "trained on"
 
+    # Of a finite pool, each sample is seen once, however many draws hold it.
+    pool = None if source.pool is None else extractor.extract(np.asarray(source.pool.x))
+
     @jax.jit
-    def draw(source, extractor, repeat):
+    def draw(source, repeat):
         order = source.order(key_for(0, repeat, Role.FLOOR))
-        return extractor(source.at(order, jnp.arange(seen, dtype=jnp.int32)).x).astype(jnp.float32)
+        return order[:seen] if pool is not None else source.at(order, jnp.arange(seen, dtype=jnp.int32)).x
 
     @jax.jit
     def judge(features, reference, labels):
@@ -45,7 +48,8 @@ def measure(source: Any, extractor: Any, reference: jax.Array, evaluator: Evalua
 
     values = []
     for repeat in range(REPEATS):
-        features = draw(source, extractor, jnp.int32(repeat))
+        drawn = np.asarray(draw(source, jnp.int32(repeat)))
+        features = extractor.extract(drawn) if pool is None else pool[drawn]
         with jax.enable_x64(True):
             values.append(evaluator.compute(judge(features, reference, source.reference.y)))
     return summarize(evaluator, values, n, source.available)

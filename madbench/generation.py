@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -51,8 +52,8 @@ class Seen(NamedTuple):
     """What the metrics see of one generation.
 
     Attributes:
-      generated: float32 features `[n_samples, feature]`.
-      training: of the generation's training set; None where no metric reads it.
+      generated: float32 features `[n_samples, feature]`, or the samples themselves where the host makes them features.
+      training: of the generation's training set, likewise; None where no metric reads it.
     """
 
     generated: Any
@@ -95,6 +96,7 @@ class Generation:
       n_grid: samples of the fixed-noise grid; 0 for none.
       keeps_points: whether the samples themselves are kept for a drift chart.
       stepwise: a call of `fit` is one optimizer step.
+      features_on_host: `finish` hands over samples, and the host makes them features before `evaluate`.
     """
 
     family: Family
@@ -105,6 +107,7 @@ class Generation:
     n_grid: int
     keeps_points: bool = False
     stepwise: bool = False
+    features_on_host: bool = False
 
     def blank(self, shape: tuple[int, ...]) -> Kept:
         """`Kept` before generation 1, as shapes; every array is then all zeros, and `alive` True."""
@@ -154,8 +157,8 @@ class Generation:
         samples = samples._replace(x=_clip(samples.x, source.bounds))
         out = {
             "seen": Seen(
-                shared.extractor(samples.x[: self.n_samples]),
-                self._training_features(shared, training_set) if self.evaluator.needs_training else None,
+                self._features(shared, samples.x[: self.n_samples]),
+                self._training(shared, training_set) if self.evaluator.needs_training else None,
             ),
             "n_real": n_real,
             "n_synthetic": n_synthetic,
@@ -174,15 +177,23 @@ class Generation:
         labels = shared.source.reference.y
         return self.evaluator.states(Comparison(seen.generated, shared.reference, labels, seen.training))
 
-    @staticmethod
-    def _training_features(shared: Shared, training_set: TrainingSet) -> Training:
+    def _features(self, shared: Shared, x: jax.Array) -> jax.Array:
+        return x if self.features_on_host else shared.extractor(x).astype(jnp.float32)
+
+    def _training(self, shared: Shared, training_set: TrainingSet) -> Training:
         """Padding is 0 before it is seen, so that it cannot be the one feature that is not finite."""
         samples, weight = training_set.everything()
-        return Training(shared.extractor(samples.x), weight.sum().astype(jnp.int32))
+        return Training(self._features(shared, samples.x), weight.sum().astype(jnp.int32))
 
     def _training_set(self, shared: Shared, cell: Cell, kept: Kept, work: Work, t: jax.Array) -> TrainingSet:
         key = key_for(cell.seed, t, Role.BATCH)
         return TrainingSet(work.address, work.size, shared.source, work.order, kept.memory, key)
+
+
+def see(seen: Seen, function: Callable[[Any], Any]) -> Seen:
+    """`Seen` with `function` applied to its samples."""
+    training = seen.training and seen.training._replace(features=function(seen.training.features))
+    return Seen(function(seen.generated), training)
 
 
 def _finite(tree: Any) -> jax.Array:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import pathlib
 from functools import cached_property
 from typing import Any
 
@@ -12,9 +13,11 @@ import numpy as np
 from madbench import config as configs
 from madbench import cost, data, fleet, loops, models
 from madbench.errors import UserError
-from madbench.generation import Cell, Generation, Kept, Shared, Work
+from madbench.generation import Cell, Generation, Kept, Shared, Work, see
 from madbench.metrics import Evaluator, Known, features, select
 from madbench.metrics.features import Extractor
+
+DEFAULT_CACHE = "~/.cache/madbench"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Job:
       plan: how runs are laid on devices.
       costs: `cost.Cost` of one run by phase, of one call: begin, fit (a segment), finish, evaluate.
       notes: for the user, one line each.
+      feature_dim: numbers in a sample's features.
     """
 
     config: dict[str, Any]
@@ -49,6 +53,7 @@ class Job:
     plan: fleet.Plan
     costs: dict[str, cost.Cost]
     notes: list[str]
+    feature_dim: int
 
     @property
     def generations(self) -> int:
@@ -104,11 +109,12 @@ def _stack(values: tuple) -> np.ndarray:
     return array.astype(np.int32) if array.dtype == np.int64 else array
 
 
-def prepare(config: Any, *, wave_size: int = 0) -> Job:
+def prepare(config: Any, *, cache: str = DEFAULT_CACHE, wave_size: int = 0) -> Job:
     """Checks a config and plans its job.
 
     Args:
       config: `ConfigDict` as a file under `configs/` makes it, or resolved plain values.
+      cache: directory of feature networks.
       wave_size: runs per wave where an earlier start of the same job has fixed them.
 
     Raises:
@@ -143,8 +149,10 @@ def prepare(config: Any, *, wave_size: int = 0) -> Job:
         n_samples=source.reference.x.shape[0],
         n_grid=plain["n_grid"] if source.bounds else 0,
         keeps_points=source.density is not None and source.shape in ((1,), (2,)),
+        features_on_host=features.on_host(plain["metrics"]["features"]),
     )
-    costs = _costs(generation, source, runs[0], plain["metrics"]["features"])
+    feature_dim = features.dim(plain["metrics"]["features"], source.shape, str(pathlib.Path(cache).expanduser()))
+    costs = _costs(generation, source, runs[0], feature_dim)
     kept = cost.tree_bytes(generation.blank(source.shape))
     devices = jax.local_devices()
     plan = fleet.make_plan(
@@ -163,7 +171,7 @@ def prepare(config: Any, *, wave_size: int = 0) -> Job:
         group = models.Group(fleet.AXIS, plan.members) if plan.group_size > 1 else models.Group()
         family = models.build(given=dataclasses.replace(given, group=group, stepwise=plan.stepwise), **plain["model"])
         generation = dataclasses.replace(generation, family=family, stepwise=plan.stepwise)
-    return Job(plain, source, runs, family, generation, plan, costs, notes)
+    return Job(plain, source, runs, family, generation, plan, costs, notes, feature_dim)
 
 
 def _same_loops(parsed: list[loops.Loop]) -> list[str]:
@@ -250,18 +258,18 @@ def _check_family(family, plain, parsed, runs) -> None:
         )
 
 
-def _costs(generation: Generation, source, run: Run, feature_name: str) -> dict[str, cost.Cost]:
+def _costs(generation: Generation, source, run: Run, feature_dim: int) -> dict[str, cost.Cost]:
     """Of one run, by tracing; the feature network is not trained for it, so its own cost is left out."""
     shape = lambda tree: jax.eval_shape(lambda: tree)
-    width = 84 if feature_name == "lenet" else None
-    identity = Extractor(params=(), function=lambda _, x: x.reshape(x.shape[0], -1)[:, :width], label="")
-    reference = jax.eval_shape(identity, source.reference.x)
-    shared = Shared(shape(source), identity, reference)
+    blind = Extractor(params=(), function=lambda _, x: jnp.zeros((x.shape[0], feature_dim)), label="")
+    reference = jax.eval_shape(blind, source.reference.x)
+    shared = Shared(shape(source), blind, reference)
     cell = shape(Cell(jax.tree.map(jnp.asarray, loops.inputs(run.loop)), jnp.float32(1), jnp.uint32(0)))
     kept: Kept = generation.blank(source.shape)
     t = jax.ShapeDtypeStruct((), jnp.int32)
     work: Work = jax.eval_shape(generation.begin, shared, cell, kept, t)
     seen = jax.eval_shape(generation.finish, shared, cell, (kept, work), t)[1]["seen"]
+    seen = see(seen, lambda x: jax.ShapeDtypeStruct((x.shape[0], feature_dim), jnp.float32))
     found = {
         "begin": cost.estimate(generation.begin, shared, cell, kept, t),
         "fit": cost.estimate(generation.fit, shared, cell, (kept, work), t),

@@ -12,13 +12,13 @@ from madbench.errors import UserError
 from madbench.generation import Kept, Work
 
 
-def as_begun(job: grid.Job, path: pathlib.Path) -> grid.Job:
+def as_begun(job: grid.Job, path: pathlib.Path, cache: str) -> grid.Job:
     """The job with the waves of its first start: checkpoints hold one wave each."""
     try:
         wave_size = json.loads((path / "environment.json").read_text())["plan"]["wave_size"]
     except (OSError, ValueError, KeyError, TypeError):
         return job
-    return job if wave_size == job.plan.wave_size else grid.prepare(job.config, wave_size=wave_size)
+    return job if wave_size == job.plan.wave_size else grid.prepare(job.config, cache=cache, wave_size=wave_size)
 
 
 def find(

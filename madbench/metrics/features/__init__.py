@@ -32,6 +32,11 @@ def dim(features: str, shape: tuple[int, ...], cache: str) -> int:
     return module.dim(shape, cache, **path)
 
 
+def on_host(features: str) -> bool:
+    """Whether the network is too large to be a part of a fleet's program: the host calls it, a batch at a time."""
+    return hasattr(_find(features)[0], "FILES")
+
+
 def build(features: str, pool, num_classes: int, cache: str) -> Extractor:
     """Makes an extractor.
 
@@ -60,4 +65,4 @@ def _find(features: str) -> tuple[ModuleType, dict[str, str]]:
     return module, {"path": path} if path else {}
 
 
-__all__ = ["FEATURES", "Extractor", "build", "check", "dim"]
+__all__ = ["FEATURES", "Extractor", "build", "check", "dim", "on_host"]

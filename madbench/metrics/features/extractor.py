@@ -1,12 +1,12 @@
 """What every feature extractor is."""
 
+import collections
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 
@@ -30,15 +30,25 @@ class Extractor:
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.function(self.params, x)
 
-    def extract(self, x: np.ndarray) -> np.ndarray:
-        """Features `[n, dim]` of `x [n, *shape]`, both on the host: one program, called for `batch` at a time."""
-        batch = min(self.batch or len(x), len(x))
-        params = jax.device_put(self.params)
-        found = []
-        for start in range(0, len(x), batch):
-            part = np.asarray(x[start : start + batch])
-            padded = np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), part.dtype)])
-            found.append(np.asarray(_call(self.function, params, jnp.asarray(padded)))[: len(part)])
+    def extract(self, x: np.ndarray, most: int = 4096) -> np.ndarray:
+        """Features `[n, dim]` of `x [n, *shape]`, n > 0, both on the host; at most `most` samples in one call."""
+        size = min(self.batch or most, len(x))
+        return self.extract_parts((x[i : i + size] for i in range(0, len(x), size)), size)
+
+    def extract_parts(self, parts: Iterable[np.ndarray], size: int) -> np.ndarray:
+        """Features of samples that come in parts of at most `size`: one program, all local devices take turns."""
+        devices = jax.local_devices()
+        params = [jax.device_put(self.params, device) for device in devices]
+        found: list[np.ndarray] = []
+        under_way: collections.deque = collections.deque()
+        for i, part in enumerate(parts):
+            padded = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
+            k = i % len(devices)
+            under_way.append((len(part), _call(self.function, params[k], jax.device_put(padded, devices[k]))))
+            if len(under_way) > len(devices):
+                n, features = under_way.popleft()
+                found.append(np.asarray(features)[:n])
+        found += [np.asarray(features)[:n] for n, features in under_way]
         return np.concatenate(found)
 
 

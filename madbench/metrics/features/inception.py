@@ -3,7 +3,7 @@
 The weights are TensorFlow's of December 2015 in the PyTorch file of pytorch-fid, which torch-fidelity has under another
 name. Samples become 8-bit levels as in an image file, are resized to 299x299 as TensorFlow 1 does, and scaled by
 (level - 128) / 128: what the original FID code (Heusel et al. 2017) and torch-fidelity do. pytorch-fid resizes with
-centred pixels, so its FIDs differ in the third digit.
+centred pixels, so its FIDs differ slightly.
 """
 
 import jax
