@@ -11,6 +11,7 @@ USAGE = """madbench: how much synthetic data is safe? Self-consuming generative 
 
   madbench run --config=FILE --workdir=DIR [--config.FIELD=VALUE ...] [--dry_run]   run, or go on with, a job
   madbench table DIR ... [--format=md|csv|json|latex]                               the standard table
+  madbench phase --config=FILE --workdir=DIR [--config.FIELD=VALUE ...] [--dry_run] effective sample sizes, a map
 
 --cache=DIR (or MADBENCH_CACHE) keeps trained feature networks; ~/.cache/madbench unless set."""
 

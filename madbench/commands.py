@@ -47,6 +47,35 @@ def run(argv: list[str]) -> int:
     return 0
 
 
+def phase(argv: list[str]) -> int:
+    """`madbench phase`."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("config", None, "A file with get_config().", flag_values=values)
+    flags.DEFINE_string("workdir", None, "Where the map goes.", flag_values=values)
+    flags.DEFINE_bool("dry_run", False, "Print the grid and measure nothing.", flag_values=values)
+    cache = os.environ.get("MADBENCH_CACHE", "~/.cache/madbench")
+    flags.DEFINE_string("cache", cache, "Where trained feature networks are kept.", flag_values=values)
+    rest = values(argv, known_only=True)
+    config = _override(_read_config(values.config), rest)
+    if not values.dry_run and not values.workdir:
+        raise UserError("--workdir=DIR is missing")
+
+    logging.set_verbosity(logging.ERROR)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    from madbench import experiment
+    from madbench.phase import job
+
+    if values.dry_run:
+        print(job.describe(config))
+        return 0
+    try:
+        print(job.run(config, values.workdir, cache=values.cache), end="")
+    except experiment.Stopped as stopped:
+        print("stopped; everything is saved, and the same command goes on from here", file=sys.stderr)
+        return 128 + stopped.signal
+    return 0
+
+
 def _read_config(name: str | None) -> config_dict.ConfigDict:
     """What `get_config()` in a file returns. "FILE:TEXT" passes TEXT to it.
 
@@ -124,4 +153,4 @@ def table(argv: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"run": run, "table": table}
+COMMANDS = {"run": run, "table": table, "phase": phase}
