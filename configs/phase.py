@@ -13,7 +13,7 @@ def get_config():
     config = base(source="gaussian", family="gaussian")
     config.task = "phase"
     config.data.dimension = 100
-    config.n_real = (32, 56, 100, 180, 320, 560, 1000, 1800, 3200, 5600, 10000)
+    config.n_real = (32, 56, 100, 180, 320, 560, 1000, 1800, 3200, 5600, 10000, 18000, 32000)
     config.n_synthetic = (0, 10, 18, 32, 56, 100, 180, 320, 560, 1000, 1800, 3200, 5600, 10000, 18000, 32000)
     config.ratios = ()
     config.max_ratio = 10.0

@@ -2,7 +2,8 @@
 
 Of n samples from N(μ, Σ), the mean is N(μ, Σ/n) and the scatter around it an independent Wishart(Σ, n-1). With Σ = LLᵀ
 the scatter is (LA)(LA)ᵀ, where A is lower trapezoidal `[d, min(d, n-1)]`, standard normal below its diagonal and
-chi-distributed on it, with n-1, n-2, … degrees of freedom (Bartlett 1933). A generation costs the same for any n_r, n_s.
+chi-distributed on it, with n-1, n-2, … degrees of freedom (Bartlett 1933). A generation costs the same whatever n_r
+and n_s.
 
 Random numbers depend on (seed, generation) and not on the cell: the cells of a map share their draws, which makes
 comparisons between them paired, and drawing costs next to nothing.
@@ -86,14 +87,17 @@ class Loops:
     attempts: int = 8
 
     def noise(self, seed: jax.Array, generation: jax.Array, role: Role) -> Noise:
-        mean, below, proposal, uniform, boost = jax.random.split(key_for(seed, generation, role), 5)
-        d, rows = self.dimension, (self.attempts, self.dimension)
+        """Two draws, one behind the other: fewer to compile, and more attempts change no number that comes first."""
+        d, below = self.dimension, 0 if self.diagonal else self.dimension**2
+        normal_key, uniform_key = jax.random.split(key_for(seed, generation, role))
+        normal = jax.random.normal(normal_key, (d + below + self.attempts * d,))
+        uniform = 1 - jax.random.uniform(uniform_key, (1 + self.attempts, d))  # in (0, 1]
         return Noise(
-            jax.random.normal(mean, (d,)),
-            jax.random.normal(below, (0,) if self.diagonal else (d, d)),
-            jax.random.normal(proposal, rows),
-            jnp.log1p(-jax.random.uniform(uniform, rows)),
-            1 - jax.random.uniform(boost, (d,)),
+            mean=normal[:d],
+            below=normal[d : d + below].reshape(-1, d),
+            proposal=normal[d + below :].reshape(-1, d),
+            log_uniform=jnp.log(uniform[1:]),
+            boost=uniform[0],
         )
 
     def scatter_root(self, noise: Noise, n: jax.Array) -> jax.Array:
@@ -104,13 +108,16 @@ class Loops:
         below = (column[:, None] > column) & (column < n - 1)
         return jnp.where(below, noise.below, 0) + jnp.diag(jnp.sqrt(chi_square(n - 1 - column, noise)))
 
-    def start(self, seed: jax.Array, sizes: Sizes) -> Fit:
-        """A fit near the loop's fixed point: its expected mean square and variance, and nearly its spread."""
-        v, s, dof = fixed_point(sizes, self.ddof)
-        noise = self.noise(seed, 0, Role.INIT)
-        root = self.scatter_root(noise, dof + 1)
-        scatter = root**2 if self.diagonal else _gram(root)
-        return Fit(jnp.sqrt(v) * noise.mean, s / dof * scatter)
+    def start(self, seeds: int, sizes: Sizes) -> Fit:
+        """At the loops' fixed point: ‖μ‖² and tr Σ as expected, all directions alike; arrays `[seed, cell, ...]`.
+
+        What is left to forget is that the eigenvalues do not spread yet, and that fades as a^2t.
+        """
+        v, s = fixed_point(sizes, self.ddof)
+        d = self.dimension
+        mean, each = np.sqrt(v)[:, None] * np.ones(d), s[:, None] * np.ones(d)
+        covariance = each if self.diagonal else each[:, None] * np.eye(d)
+        return Fit(*(np.broadcast_to(x, (seeds, *x.shape)) for x in (mean, covariance)))
 
     def step(self, real: Noise, synthetic: Noise, sizes: Sizes, fit: Fit) -> Fit:
         """One generation: n_r samples of N(0, I) and n_s of N(μ, λΣ), pooled, and fitted by their moments."""
@@ -142,10 +149,6 @@ class Loops:
             return squared
         variances = fit.covariance if self.diagonal else jnp.linalg.eigvalsh(fit.covariance)
         return squared + jnp.sum((jnp.sqrt(jnp.maximum(variances, 0)) - 1) ** 2)
-
-    def begin(self, seeds: jax.Array, sizes: Sizes) -> Fit:
-        """`start` for every seed and cell: arrays `[seed, cell, ...]`."""
-        return jax.vmap(lambda seed: jax.vmap(functools.partial(self.start, seed))(sizes))(seeds)
 
     def generation(self, seeds: jax.Array, sizes: Sizes, t: jax.Array, fits: Fit) -> Fit:
         """`step` for every seed and cell; the cells of a seed share their draws."""
@@ -189,23 +192,19 @@ def attempts(least_dof: int) -> int:
     return math.ceil(math.log(_UNLIKELY) / math.log(0.05 / max(least_dof / 2, 1)))
 
 
-def fixed_point(sizes: Sizes, ddof: int = 1) -> tuple[Any, Any, Any]:
+def fixed_point(sizes: Sizes, ddof: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Where a loop converges to in expectation, per dimension (PROTOCOL, section 7).
 
     Returns:
-      V, the variance of the mean; S, the expected variance; and the whole degrees of freedom of a Wishart matrix whose
-      entries off the diagonal have, beside S, nearly the spread of the loop's covariance. Each of the shape of `sizes`.
+      V, the variance of the mean, and S, the expected variance; each of the shape of `sizes`.
     """
-    n_r, n_s, bias = sizes
-    n, m, per = n_r + n_s, jnp.maximum(n_s - 1, 0), 1 / jnp.maximum(n_s, 1)
+    n_r, n_s, bias = (np.asarray(x, np.float64) for x in sizes)
+    n, m, per = n_r + n_s, np.maximum(n_s - 1, 0), 1 / np.maximum(n_s, 1)
     a, b = n_s / n, n_r * n_s / n
-    # V (1 - a²) = (1-a)²/n_r + a² λ S/n_s, put into (N - ddof) S = (n_r - 1) + (n_s - 1) λS + b (1/n_r + V + λS/n_s)
+    # V (1 - a²) = (1-a)²/n_r + a² λS/n_s, put into (N - ddof) S = (n_r - 1) + (n_s - 1) λS + b (1/n_r + V + λS/n_s)
     v_0, v_s = (1 - a) ** 2 / n_r / (1 - a**2), a**2 * bias * per / (1 - a**2)
     s = (n_r - 1 + b * (1 / n_r + v_0)) / (n - ddof - m * bias - b * (v_s + bias * per))
-    v = v_0 + v_s * s
-    between = b * (1 / n_r + v + bias * s * per)
-    spread = (n_r - 1 + m * (bias * s) ** 2 + between**2) / ((n - ddof) ** 2 - m * (m + 1) * bias**2)
-    return v, s, jnp.maximum(jnp.round(s**2 / spread), 2)
+    return v_0 + v_s * s, s
 
 
 def loops_of(config: dict[str, Any], cells: Sequence[Cell]) -> Loops:
@@ -232,6 +231,23 @@ def schedule(cell: Cell, forget: float) -> Schedule:
     return Schedule(burn, max(1, round(burn / (2 * math.log(1 / forget)))))
 
 
+def _shapes(loops: Loops, seeds: int, cells: int) -> tuple:
+    """What `Loops.generation` takes, as shapes."""
+    shape = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype)
+    sizes = Sizes(*[np.ones(cells)] * 3)
+    arguments = (np.zeros(seeds, np.uint32), sizes, np.zeros((), np.int64), loops.start(seeds, sizes))
+    return jax.tree.map(shape, arguments)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(loops: Loops, seeds: int, cells: int) -> tuple[Callable, Callable]:
+    """`generation` and `distances` for one call."""
+    with jax.enable_x64(True):
+        shapes = _shapes(loops, seeds, cells)
+        generation = jax.jit(loops.generation, donate_argnums=3).lower(*shapes).compile()
+        return generation, jax.jit(loops.distances).lower(shapes[-1]).compile()
+
+
 @dataclasses.dataclass(frozen=True)
 class Simulation:
     """A map as calls of one compiled program, each on as many cells of one schedule.
@@ -242,6 +258,7 @@ class Simulation:
       seeds: of the runs.
       measured: generations measured in each loop.
       forget: see `burn_in`.
+      at_least: cells per call, where memory allows; maps that agree in it share their programs.
     """
 
     loops: Loops
@@ -249,13 +266,14 @@ class Simulation:
     seeds: Sequence[int]
     measured: int
     forget: float
+    at_least: int = 0
 
     @property
     def chunk(self) -> int:
         """Cells per call."""
         d, rows = self.loops.dimension, self.loops.attempts if self.loops.diagonal else self.loops.dimension
         per_cell = len(self.seeds) * _MATRICES * 8 * d * rows
-        return max(1, min(_CHUNK_BYTES // per_cell, len(self.cells)))
+        return max(1, min(_CHUNK_BYTES // per_cell, max(len(self.cells), self.at_least)))
 
     @functools.cached_property
     def calls(self) -> list[tuple[Schedule, list[int]]]:
@@ -281,29 +299,17 @@ class Simulation:
         columns = zip(*((c.n_real, c.n_synthetic, c.bias) for c in chosen), strict=True)
         return np.asarray(self.seeds, np.uint32), Sizes(*(np.asarray(column, np.float64) for column in columns))
 
-    def compile(self) -> tuple[Callable, Callable, Callable]:
-        """`begin`, `generation` and `distances`, compiled for one call."""
-        loops = self.loops
-        with jax.enable_x64(True):
-            seeds, sizes = self.arguments(self.calls[0][1])
-            fits = jax.eval_shape(loops.begin, seeds, sizes)
-            return (
-                jax.jit(loops.begin).lower(seeds, sizes).compile(),
-                jax.jit(loops.generation, donate_argnums=3).lower(seeds, sizes, np.int64(1), fits).compile(),
-                jax.jit(loops.distances).lower(fits).compile(),
-            )
-
-    def call(self, programs: tuple[Callable, Callable, Callable], number: int) -> np.ndarray:
+    def call(self, number: int) -> np.ndarray:
         """Distances of the cells of one call, `[cell, seed, measured]`.
 
         The host steps: within a loop of XLA's own, matrix products fall off its fast path on a CPU (ten times slower).
         """
-        begin, generation, distances = programs
+        generation, distances = _compiled(self.loops, len(self.seeds), self.chunk)
         when, indices = self.calls[number]
         found = []
         with jax.enable_x64(True):  # the setting is a thread's own
             seeds, sizes = self.arguments(indices)
-            fits = begin(seeds, sizes)
+            fits = jax.tree.map(jnp.array, self.loops.start(len(self.seeds), sizes))
             for t in range(1, when.generations(self.measured) + 1):
                 fits = generation(seeds, sizes, np.int64(t), fits)
                 if t > when.burn and (t - when.burn) % when.stride == 0:
@@ -313,15 +319,8 @@ class Simulation:
     def flops(self) -> float:
         """Of matrix products, by count, for all loops; factorizations and eigenvalues are left out."""
         with jax.enable_x64(True):
-            seeds, _ = self.arguments(self.calls[0][1])
-            one = Sizes(*(jax.ShapeDtypeStruct((), np.float64) for _ in Sizes._fields))
-
-            def step(seed, sizes):
-                noise = self.loops.noise(seed, 1, Role.DATA)
-                return self.loops.step(noise, noise, sizes, self.loops.start(seed, sizes))
-
-            whole = cost.estimate(step, seeds[0], one).flops
-            return (whole - cost.estimate(self.loops.start, seeds[0], one).flops) * self.generations
+            shapes = _shapes(self.loops, 1, 1)
+            return cost.estimate(self.loops.generation, *shapes).flops * self.generations
 
     def run(self, advance: Callable[[float], None] = lambda share: None) -> np.ndarray:
         """Distances, float64 `[cell, seed, measured]`.
@@ -329,14 +328,14 @@ class Simulation:
         Args:
           advance: told the share of the work that is done.
         """
-        programs = self.compile()
+        _compiled(self.loops, len(self.seeds), self.chunk)  # once, and not in each thread
         out = np.empty((len(self.cells), len(self.seeds), self.measured))
         work = [len(indices) * when.generations(self.measured) for when, indices in self.calls]
         done = 0
-        # LAPACK's batches run on one core: so a call on each. Its own threads, on matrices so small, only get in the way.
+        # LAPACK's batches run on one core: so a call on each. Its own threads only get in the way of matrices so small.
         threads = os.cpu_count() if jax.default_backend() == "cpu" else 1
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-            each = pool.map(functools.partial(self.call, programs), range(len(self.calls)))
+            each = pool.map(self.call, range(len(self.calls)))
             for number, found in enumerate(each):
                 out[self.calls[number][1]] = found
                 done += work[number]

@@ -95,8 +95,17 @@ def _title(plain: dict[str, Any]) -> str:
 def simulation(plain: dict[str, Any]) -> gaussian.Simulation:
     """The map's loops."""
     cells = settings.cells(plain)
-    functions = gaussian.loops_of(plain, cells)
-    return gaussian.Simulation(functions, cells, plain["seeds"], plain["averaged"], plain["forget"])
+    return _simulation(plain, cells, _real_sizes(plain, cells))
+
+
+def _simulation(plain, cells, sizes: list[int], draws: int = 1) -> gaussian.Simulation:
+    """Of the map, or of its real-only fits: both through the same programs."""
+    fits = [settings.Cell(n, 0, 1.0) for n in sizes]
+    functions = gaussian.loops_of(plain, [*cells, *fits])
+    measured = plain["averaged"] * draws
+    return gaussian.Simulation(
+        functions, cells if draws == 1 else fits, plain["seeds"], measured, plain["forget"], max(len(cells), len(fits))
+    )
 
 
 def _simulated(plain: dict[str, Any], path: pathlib.Path, cache: str, show: display.Display) -> Found:
@@ -115,19 +124,22 @@ def _simulated(plain: dict[str, Any], path: pathlib.Path, cache: str, show: disp
     return Found(distances, dict.fromkeys(plain["biases"], real))
 
 
-def _real_only(plain: dict[str, Any], cells: list[settings.Cell]) -> Curve:
+def _has_closed_form(plain: dict[str, Any]) -> bool:
+    return plain["metric"] == "mean" or plain["covariance"] == "diagonal" or plain["data"]["dimension"] == 1
+
+
+def _real_sizes(plain: dict[str, Any], cells: list[settings.Cell]) -> list[int]:
     """From n = 2 to half again the largest training set: no fit to it can be nearer than a purely real one."""
     most = 1.5 * max(c.n_real + c.n_synthetic for c in cells)
-    d, diagonal = plain["data"]["dimension"], plain["covariance"] == "diagonal" or plain["data"]["dimension"] == 1
-    if diagonal or plain["metric"] == "mean":
-        sizes = plain["real_only"] or ladder(2, most, 100)
-        return curve(sizes, closed_form(plain["metric"], d, plain["model"]["ddof"], np.asarray(sizes)))
-    sizes = plain["real_only"] or ladder(2, most, 8)
-    fits = [settings.Cell(n, 0, 1.0) for n in sizes]
-    draws = _REAL_ONLY_DRAWS * plain["averaged"]
-    functions = gaussian.loops_of(plain, fits)
-    distances = gaussian.Simulation(functions, fits, plain["seeds"], draws, plain["forget"]).run()
-    mean, error = _mean_and_error(distances)
+    return plain["real_only"] or ladder(2, most, 100 if _has_closed_form(plain) else 8)
+
+
+def _real_only(plain: dict[str, Any], cells: list[settings.Cell]) -> Curve:
+    sizes = _real_sizes(plain, cells)
+    if _has_closed_form(plain):
+        d, ddof = plain["data"]["dimension"], plain["model"]["ddof"]
+        return curve(sizes, closed_form(plain["metric"], d, ddof, np.asarray(sizes)))
+    mean, error = _mean_and_error(_simulation(plain, cells, sizes, _REAL_ONLY_DRAWS).run())
     return curve(sizes, mean, error)
 
 

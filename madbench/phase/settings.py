@@ -110,7 +110,8 @@ def _check_trained(plain: dict[str, Any]) -> None:
     if plain["metric"] in EXACT_METRICS:
         raise UserError(
             f"config.metric={plain['metric']} is a distance of Gaussians on the source gaussian; for "
-            f"{plain['model']['family']} on {plain['data']['source']} choose one of config.metrics.names: {', '.join(names)}"
+            f"{plain['model']['family']} on {plain['data']['source']} choose one of config.metrics.names: "
+            f"{', '.join(names)}"
         )
     if plain["metric"] not in names:
         raise UserError(f"config.metric={plain['metric']} is not measured; config.metrics.names: {', '.join(names)}")

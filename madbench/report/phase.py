@@ -30,7 +30,7 @@ from madbench import results
 _INK, _SOFT, _NOTHING = "#222222", "#8A8A8A", "#E2E2E2"
 # Okabe and Ito's vermillion and blue, as in the curves: synthetic data hurts, or helps.
 _COLOURS = ("#7A2E00", "#D55E00", "#F6C6A4", "#F7F7F5", "#9CC9E6", "#0072B2", "#003E66")
-_LOWEST = 0.2  # of the colours: smaller ratios look the same
+_LOWEST, _HIGHEST = 0.2, 3.0  # of the colours: ratios beyond look the same
 _WIDTH = 9.0  # inches, as the curves
 _TEXT = {"fontsize": 9, "color": _INK}
 
@@ -148,7 +148,7 @@ def plot(rows: Rows, title: str) -> Figure:
     axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
     multiples = len({_up(r, True) for r in rows}) < len({_up(r, False) for r in rows})
     x, y = _Scale(r["n_real"] for r in rows), _Scale(_up(r, multiples) for r in rows)
-    norm = TwoSlopeNorm(0.0, math.log(_LOWEST), math.log(2))
+    norm = TwoSlopeNorm(0.0, math.log(_LOWEST), math.log(_HIGHEST))
     colours = LinearSegmentedColormap.from_list("ratio", list(zip(_places(), _COLOURS, strict=True)))
     for axis, bias in itertools.zip_longest(axes.flat, biases):
         if bias is None:
@@ -160,18 +160,18 @@ def plot(rows: Rows, title: str) -> Figure:
         image = _panel(axis, x, y, ratio, colours, norm)
         axis.set_title(f"λ = {results.bias_text(bias)}", weight="bold", **_TEXT)
     for axis in axes[-1]:
-        axis.set_xlabel("real samples per generation, n_r", **_TEXT)
+        axis.set_xlabel("real samples per generation, $n_r$", **_TEXT)
     for axis in axes[:, 0]:
-        axis.set_ylabel("synthetic per real, n_s / n_r" if multiples else "synthetic samples, n_s", **_TEXT)
+        axis.set_ylabel("synthetic per real, $n_s\\,/\\,n_r$" if multiples else "synthetic samples, $n_s$", **_TEXT)
     for above, below in itertools.pairwise(axes):  # a panel with nothing under it keeps its numbers
         for top, bottom in zip(above, below, strict=True):
             top.tick_params(labelbottom=not bottom.get_visible())
             if not bottom.get_visible():
-                top.set_xlabel("real samples per generation, n_r", **_TEXT)
-    _bar(figure, axes, image)
+                top.set_xlabel("real samples per generation, $n_r$", **_TEXT)
+    _bar(figure, axes, image, [r["ratio"] for r in rows if r["ratio"] is not None])
     figure.suptitle(title, fontsize=10, weight="bold", color=_INK).set_parse_math(False)
     marks = {
-        "n_e = n_r: above this line, synthetic data hurts": Line2D([], [], color=_INK, linewidth=1.8),
+        "$n_e = n_r$: above this line, synthetic data hurts": Line2D([], [], color=_INK, linewidth=1.8),
         "not measured": Patch(facecolor=_NOTHING),
     }
     style = {"frameon": False, "fontsize": 8, "labelcolor": _INK}
@@ -203,7 +203,7 @@ class _Scale:
 
     def ticks(self, axis) -> None:
         """Decades that lie on the axis, or every size where there are few; and 0."""
-        shown = {v: p for v, p in zip(self.values, self.places, strict=True)}
+        shown = dict(zip(self.values, self.places, strict=True))
         decades = {10.0**k: float(k) for k in range(-9, 10) if self.edges[0] <= k <= self.edges[-1]}
         if len(self.values) > 6 and len(decades) > 1:
             shown = {**{v: p for v, p in shown.items() if v == 0}, **decades}
@@ -226,7 +226,9 @@ def _panel(axis: Axes, x: _Scale, y: _Scale, ratio: np.ndarray, colours, norm):
     if synthetic.sum() > 1 and len(x.values) > 1:
         values = np.ma.masked_invalid(ratio[synthetic])
         if values.count() and values.min() < 0 < values.max():
-            line = axis.contour(x.places, y.places[synthetic], values, levels=[0], colors=_INK, linewidths=1.8)
+            across = np.array([x.edges[0], *x.places, x.edges[-1]])  # the line runs to the borders of the panel
+            values = values[:, [0, *range(len(x.places)), -1]]
+            line = axis.contour(across, y.places[synthetic], values, levels=[0], colors=_INK, linewidths=1.8)
             line.set(path_effects=[patheffects.withStroke(linewidth=3.4, foreground="white", alpha=0.7)])
     x.ticks(axis.xaxis)
     y.ticks(axis.yaxis)
@@ -236,12 +238,14 @@ def _panel(axis: Axes, x: _Scale, y: _Scale, ratio: np.ndarray, colours, norm):
     return image
 
 
-def _bar(figure: Figure, axes: np.ndarray, image) -> None:
-    bar = figure.colorbar(image, ax=axes, aspect=32, pad=0.015, extend="min", shrink=0.94)
-    ticks = [0.2, 0.3, 0.5, 0.7, 1, 1.2, 1.5, 2]
+def _bar(figure: Figure, axes: np.ndarray, image, ratios: list[float]) -> None:
+    below, above = min(ratios, default=1) < _LOWEST, max(ratios, default=1) > _HIGHEST
+    extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
+    bar = figure.colorbar(image, ax=axes, aspect=32, pad=0.015, extend=extend, shrink=0.94)
+    ticks = [0.2, 0.3, 0.5, 0.7, 1, 1.2, 1.5, 2, 3]
     bar.ax.yaxis.set_major_locator(FixedLocator([math.log(t) for t in ticks]))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{math.exp(v):.2g}"))
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.ax.tick_params(colors=_SOFT, labelcolor=_INK, labelsize=8, length=3)
-    bar.set_label("effective over real samples, n_e / n_r", fontsize=9, color=_INK)
+    bar.set_label("effective over real samples, $n_e\\,/\\,n_r$", fontsize=9, color=_INK)
     bar.outline.set_visible(False)
