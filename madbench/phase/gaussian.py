@@ -32,6 +32,7 @@ from madbench.randomness import Role, key_for
 _JITTER = 1e-10
 _UNLIKELY = 1e-9  # the chance that a chi-square draw takes its last proposal without a test
 _CHUNK_BYTES = 2**26  # of the matrices of one call; more gains nothing on a CPU, and pads more
+_CHUNK_CELLS = 32  # likewise
 _MATRICES = 10  # of size [d, d], alive at a time for each loop
 
 
@@ -273,7 +274,7 @@ class Simulation:
         """Cells per call."""
         d, rows = self.loops.dimension, self.loops.attempts if self.loops.diagonal else self.loops.dimension
         per_cell = len(self.seeds) * _MATRICES * 8 * d * rows
-        return max(1, min(_CHUNK_BYTES // per_cell, max(len(self.cells), self.at_least)))
+        return max(1, min(_CHUNK_BYTES // per_cell, _CHUNK_CELLS, max(len(self.cells), self.at_least)))
 
     @functools.cached_property
     def calls(self) -> list[tuple[Schedule, list[int]]]:

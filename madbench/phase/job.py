@@ -95,7 +95,7 @@ def _title(plain: dict[str, Any]) -> str:
 def simulation(plain: dict[str, Any]) -> gaussian.Simulation:
     """The map's loops."""
     cells = settings.cells(plain)
-    return _simulation(plain, cells, _real_sizes(plain, cells))
+    return _simulation(plain, cells, [] if _has_closed_form(plain) else _real_sizes(plain, cells))
 
 
 def _simulation(plain, cells, sizes: list[int], draws: int = 1) -> gaussian.Simulation:
