@@ -198,6 +198,8 @@ def test_inversion_returns_the_size():
     n = np.asarray([2.0, 3.0, 17.0, 123.4, 4000.0])
     np.testing.assert_allclose(curve.sizes_at(real_only.closed_form("w2", 3, 1, n)), n, rtol=1e-4)
     assert np.all(np.isnan(curve.sizes_at([100.0, 1e-9, 0.0])))  # never extrapolated
+    assert curve.distance_at(17.0) == pytest.approx(real_only.closed_form("w2", 3, 1, [17.0])[0], rel=1e-4)
+    assert math.isnan(curve.distance_at(1.5))
 
 
 def test_a_noisy_curve_is_pooled():
@@ -415,7 +417,7 @@ def get_config():
     config.metric = "fd"
     config.n_real = (20, 60)
     config.ratios = (1.0,)
-    config.real_only = (10, 40, 160)
+    config.real_only = (10, 60, 1000)
     config.biases = (0.9,)
     config.seeds = 2
     config.forget = 0.5
@@ -463,13 +465,17 @@ def made(ratio, n_real=(10, 100, 1000), n_synthetic=(0, 10, 100, 1000), biases=(
 
 def test_thresholds_are_interpolated():
     rows = lambda *ratios: [
-        {"n_synthetic": 10**i, "distance": 1.0, "ratio": ratio} for i, ratio in enumerate(ratios, start=1)
+        {"n_synthetic": 10**i, "distance": 1.0, "ratio": ratio, "admissible": "unsure"}
+        for i, ratio in enumerate(ratios, start=1)
     ]
     assert report.threshold(rows(1.2, 1.1, 1.3)) == "all"
     assert report.threshold(rows(0.9, 0.8, 0.7)) == "none"
     assert report.threshold(rows(2.0, 0.5)) == pytest.approx(10**1.5)
     assert report.threshold(rows(0.9, 2.0, 0.5)) == pytest.approx(10**2.5)
     assert report.threshold(rows(2.0, None)) == 10.0
+    beyond = [{"n_synthetic": 5, "distance": 0.1, "ratio": None, "admissible": "yes"}]  # n_e above the curve
+    assert report.threshold(beyond) == "all"
+    assert report.threshold(beyond + rows(0.5)) == 5.0
     assert report.threshold([{"n_synthetic": 0, "distance": 1.0, "ratio": 1.0}]) is None
 
 

@@ -184,7 +184,7 @@ def effective(plain: dict[str, Any], found: Found) -> list[dict[str, Any]]:
                 "distance_se": _number(error),
                 "n_effective_low": _number(low),
                 "n_effective_high": _number(high),
-                "admissible": _admissible(cell, low, high, mean, real),
+                "admissible": _admissible(cell, mean, half, real),
                 "drift": _number(drift),
                 "converged": converged,
             }
@@ -197,15 +197,16 @@ def _number(value: float) -> float | None:
     return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
 
 
-def _admissible(cell: settings.Cell, low: float, high: float, mean: float, real: Curve) -> str:
-    """ "yes" or "no" where the whole interval of n_e lies on one side of n_r, else "unsure"."""
+def _admissible(cell: settings.Cell, mean: float, half: float, real: Curve) -> str:
+    """ "yes" or "no" where the whole interval, mean · exp(± half), lies on one side of a real-only fit to n_r, else
+    "unsure". That says the same as the interval of n_e, and also where n_e lies outside the curve.
+    """
     if not cell.n_synthetic:
         return "yes"  # n_e = n_r by definition
-    if low >= cell.n_real:
+    alone = real.distance_at(cell.n_real)
+    if mean * math.exp(half) <= alone:
         return "yes"
-    if high < cell.n_real or (mean > real.distance[0] and cell.n_real > real.size[0]):
-        return "no"
-    return "unsure"
+    return "no" if mean * math.exp(-half) > alone else "unsure"
 
 
 def _converged(values: np.ndarray) -> tuple[float, str]:
@@ -239,11 +240,12 @@ def describe(config: Any) -> str:
         lines.append(f"              λ = {bias:g}: {len(here)} cells, {sizes}")
     if settings.is_exact(plain):
         return "\n".join(lines + _describe_simulation(simulation(plain)))
+    rate = fleet.matmul_rate(1024)
     for name, job in zip(("loops", "real-only"), trained.prepare(plain), strict=True):
         flops = (job.fit_flops() + job.sample_flops()) * job.generations * len(job.runs)
         lines.append(
             f"{name:<11} {len(job.runs)} runs x {job.generations} generations, {flops:.3g} FLOPs, about "
-            f"{display.duration(flops / fleet.matmul_rate())} at the rate of a large matrix product; {job.plan}"
+            f"{display.duration(flops / rate)} at the rate of a large matrix product; {job.plan}"
         )
         lines += [f"note        {note}" for note in job.notes]
     return "\n".join(lines)

@@ -37,6 +37,13 @@ class Curve:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.exp(inverse(-np.log(distance)))
 
+    def distance_at(self, size: float) -> float:
+        """The expected distance of a real-only fit of that size; NaN outside the curve."""
+        if len(self.size) < 2:
+            return math.nan
+        forward = PchipInterpolator(np.log(self.size), np.log(self.distance), extrapolate=False)
+        return float(np.exp(forward(math.log(size))))
+
     def error_at(self, distance: np.ndarray) -> np.ndarray:
         """The curve's relative standard error near a distance."""
         return np.interp(-np.log(distance), -np.log(self.distance), self.relative_error)

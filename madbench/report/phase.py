@@ -56,7 +56,7 @@ def threshold(rows: Rows) -> float | str | None:
       Where the ratio crosses 1 more than once, the crossing after the last admissible cell.
     """
     cells = sorted((r for r in rows if r["n_synthetic"] and r["distance"] is not None), key=lambda r: r["n_synthetic"])
-    helps = [r["ratio"] is not None and r["ratio"] >= 1 for r in cells]
+    helps = [r["admissible"] == "yes" if r["ratio"] is None else r["ratio"] >= 1 for r in cells]
     if not cells:
         return None
     if not any(helps):
@@ -65,7 +65,7 @@ def threshold(rows: Rows) -> float | str | None:
     if last == len(cells) - 1:
         return "all"
     inside, outside = cells[last], cells[last + 1]
-    if outside["ratio"] is None:  # off the curve: somewhere between the two
+    if inside["ratio"] is None or outside["ratio"] is None:  # off the curve: somewhere between the two
         return float(inside["n_synthetic"])
     y0, y1 = math.log(inside["ratio"]), math.log(outside["ratio"])
     x0, x1 = math.log(inside["n_synthetic"]), math.log(outside["n_synthetic"])
