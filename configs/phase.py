@@ -2,8 +2,8 @@
 
     madbench phase --config=configs/phase.py --workdir=runs/phase
 
-Expected time: 1m 30s on two idle CPU cores, 5 minutes on busy ones.
-Expected result, in phase.md and phase.png: at λ = 1 synthetic data always helps, n_e / n_r up to 3.5 (n_r = 32); at
+Expected time: 1m 30s on two CPU cores.
+Expected result, in phase.md and phase.png: at λ = 1 synthetic data always helps, n_e / n_r up to 3.1 (n_r = 32); at
 λ = 0.8, 0.7 and 0.5 it helps up to n_s = 1200, 740 and 370 at n_r = 320, and up to 2370, 1160 and 450 at n_r = 32000,
 where the threshold levels off: its limit is [4 (2-λ) + (d+1) (2-λ²) - 1.5 (d+1) (1-λ)] / (1-λ)², which is 2800, 1250
 and 430.
