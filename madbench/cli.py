@@ -15,8 +15,11 @@ USAGE = """madbench: how much synthetic data is safe? Self-consuming generative 
       the standard table; several workdirs make one
   madbench evaluate REAL GENERATED [--features=NAME] [--metrics=A,B] [--training=PATH] [--format=md|csv|json]
       the metrics of any two sets: folders of images, or .npz or .npy files of images or features
+  madbench phase --config=FILE --workdir=DIR [--config.FIELD=VALUE ...] [--dry_run]
+      the map of effective sample sizes: how much synthetic data is safe
 
---cache=DIR (or MADBENCH_CACHE) keeps trained feature networks; ~/.cache/madbench unless set."""
+--cache=DIR (or MADBENCH_CACHE) keeps trained feature networks, and published weights that you put there;
+~/.cache/madbench unless set."""
 
 
 def main(argv: list[str] | None = None) -> int:

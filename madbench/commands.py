@@ -6,6 +6,7 @@ import re
 import runpy
 import sys
 import warnings
+from collections.abc import Callable
 
 from absl import flags, logging
 from ml_collections import config_dict, config_flags
@@ -16,38 +17,63 @@ from madbench.errors import UserError
 
 def run(argv: list[str]) -> int:
     """`madbench run`."""
-    values = flags.FlagValues()
-    flags.DEFINE_string("config", None, "A file with get_config().", flag_values=values)
-    flags.DEFINE_string("workdir", None, "Where results go.", flag_values=values)
-    flags.DEFINE_bool("dry_run", False, "Print the plan and train nothing.", flag_values=values)
-    flags.DEFINE_string("cache", _cache(), "Where feature networks are kept and looked for.", flag_values=values)
-    rest = values(argv, known_only=True)
-    config = _override(_read_config(values.config), rest)
-    if not values.dry_run and not values.workdir:
-        raise UserError("--workdir=DIR is missing")
-
-    logging.set_verbosity(logging.ERROR)  # Orbax reports every save
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    config, values = _job(argv)
     if values.dry_run:
         from madbench import dry_run
 
         print(dry_run.describe(config, values.cache))
         return 0
     from madbench import experiment
+    from madbench.report import table
+
+    def work():
+        experiment.run(config, values.workdir, cache=values.cache)
+        print(table.render([results.load(values.workdir)], "md"), end="")
+
+    return _until_stopped(work)
+
+
+def phase(argv: list[str]) -> int:
+    """`madbench phase`."""
+    config, values = _job(argv)
+    from madbench.phase import job
+
+    if values.dry_run:
+        print(job.describe(config))
+        return 0
+    return _until_stopped(lambda: print(job.run(config, values.workdir, cache=values.cache), end=""))
+
+
+def _job(argv: list[str]) -> tuple[config_dict.ConfigDict, flags.FlagValues]:
+    """The config, and --workdir, --dry_run and --cache, of a command that fills a workdir."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("config", None, "A file with get_config().", flag_values=values)
+    flags.DEFINE_string("workdir", None, "Where results go.", flag_values=values)
+    flags.DEFINE_bool("dry_run", False, "Print the plan and do nothing.", flag_values=values)
+    _define_cache(values)
+    rest = values(argv, known_only=True)
+    config = _override(_read_config(values.config), rest)
+    if not values.dry_run and not values.workdir:
+        raise UserError("--workdir=DIR is missing")
+    logging.set_verbosity(logging.ERROR)  # Orbax reports every save
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    return config, values
+
+
+def _until_stopped(work: Callable[[], None]) -> int:
+    from madbench import experiment
 
     try:
-        experiment.run(config, values.workdir, cache=values.cache)
+        work()
     except experiment.Stopped as stopped:
         print("stopped; everything is saved, and the same command goes on from here", file=sys.stderr)
         return 128 + stopped.signal
-    from madbench.report import table
-
-    print(table.render([results.load(values.workdir)], "md"), end="")
     return 0
 
 
-def _cache() -> str:
-    return os.environ.get("MADBENCH_CACHE", "~/.cache/madbench")
+def _define_cache(values: flags.FlagValues) -> None:
+    cache = os.environ.get("MADBENCH_CACHE", "~/.cache/madbench")
+    flags.DEFINE_string("cache", cache, "Where feature networks are kept and looked for.", flag_values=values)
 
 
 def _read_config(name: str | None) -> config_dict.ConfigDict:
@@ -140,7 +166,7 @@ def evaluate(argv: list[str]) -> int:
     flags.DEFINE_integer("samples", 0, "From each side; 0: as many as both have.", 0, flag_values=values)
     flags.DEFINE_integer("seed", 0, "Of the choice of samples.", 0, flag_values=values)
     flags.DEFINE_integer("floor_draws", 5, "Of real samples, for the floor.", 0, flag_values=values)
-    flags.DEFINE_string("cache", _cache(), "Where feature networks are kept and looked for.", flag_values=values)
+    _define_cache(values)
     paths = values(argv)[1:]
     if len(paths) != 2:
         raise UserError("name two sets: madbench evaluate REAL GENERATED (folders of images, or .npz or .npy files)")
@@ -162,4 +188,4 @@ def evaluate(argv: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"run": run, "table": table, "evaluate": evaluate}
+COMMANDS = {"run": run, "table": table, "evaluate": evaluate, "phase": phase}

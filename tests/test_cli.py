@@ -323,12 +323,12 @@ def test_a_config_takes_an_argument_after_a_colon(resolved, files):
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.name)
 def test_every_config_opens_with_command_time_and_result(path):
     text = ast.get_docstring(ast.parse(path.read_text()))
-    assert f"madbench run --config=configs/{path.name}" in text
+    assert re.search(rf"madbench (run|phase) --config=configs/{path.name}", text)
     assert re.search(r"^Expected time.*: .*\d", text, re.MULTILINE)
     assert re.search(r"^Expected result.*: .*\d", text, re.MULTILINE)
 
 
-CONFIGS = [str(p) for p in sorted((ROOT / "configs").glob("*.py"))]
+CONFIGS = [str(p) for p in sorted((ROOT / "configs").glob("*.py")) if p.name != "phase.py"]  # of another command
 ARGUMENTS = [f"{ROOT}/configs/digits.py:gan", f"{ROOT}/configs/gaussian.py:memory"]
 
 
