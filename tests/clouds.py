@@ -78,10 +78,16 @@ def take(metrics, generated, reference, labels=None, training=None, engine=neigh
     sets = (np.asarray(generated, np.float32), np.asarray(reference, np.float32), labels, training)
     with jax.enable_x64(True):
         if engine is neighbours:
-            states = jax.jit(lambda *sets: evaluator.states(Comparison(*sets)))(*jax.tree.map(jnp.asarray, sets))
+            states = program(evaluator.metrics)(*jax.tree.map(jnp.asarray, sets))
         else:
             states = evaluator.states(Comparison(*sets, engine))
     return jax.tree.map(np.asarray, states)
+
+
+@functools.cache
+def program(metrics):
+    """One for all tests of these metrics."""
+    return jax.jit(lambda *sets: Evaluator(metrics).states(Comparison(*sets)))
 
 
 def state(metric, generated, reference, **more):
@@ -93,15 +99,14 @@ def value(metric, generated, reference, **more):
     return of(metric).compute(state(metric, generated, reference, **more))
 
 
+@functools.cache
 def of(metric):
     return METRICS[metric].of(Known()) if isinstance(metric, str) else metric
 
 
-@functools.cache
-def scores(pair, engine=neighbours):
-    """Every plain metric of one of `PAIRS`, by one program: {name: value}."""
-    metrics = [of(name) for name in PLAIN]
-    return Evaluator(metrics).compute(take(metrics, *PAIRS[pair], engine=engine))
+def scores(metrics, generated, reference, **more):
+    """The values of several metrics, by one program: {name: value}."""
+    return Evaluator(metrics).compute(take(metrics, generated, reference, **more))
 
 
 def draws(metric, generated, reference):

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from clouds import CLOUDS, cloud
 
 from madbench.metrics import moments
-from clouds import CLOUDS, cloud
 
 
 def on_device(function, *arguments, **settings):
