@@ -41,7 +41,7 @@ setup(
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
         "prepare": ["tensorflow"],  # preparing TFDS image sets needs it; reading them does not
-        "test": ["pytest>=8", "pytest-cov>=6", "pytest-xdist>=3.6", "ruff>=0.12"],
+        "test": ["prdc>=0.2", "pytest>=8", "pytest-cov>=6", "pytest-xdist>=3.6", "ruff>=0.12"],
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

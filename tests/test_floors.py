@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from madbench import data, floors
-from madbench.metrics import Evaluator, features, select
+from madbench.metrics import Evaluator, Known, features, select
 from madbench.randomness import Role, key_for
 
 NAMES = ("fd", "precision", "recall")
@@ -21,7 +21,7 @@ def extractor():
 
 def measured(source, n=None):
     reference = extractor()(source.reference.x)[:n]
-    return floors.measure(source, extractor(), reference, Evaluator(select(NAMES)))
+    return floors.measure(source, extractor(), reference, Evaluator(select(NAMES, Known())))
 
 
 @functools.cache

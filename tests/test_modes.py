@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from clouds import scores
 from tables import entries
 
 from madbench import data, floors, grid, results
 from madbench.config import base
 from madbench.errors import UserError
-from madbench.metrics import METRICS, Evaluator, features, select
+from madbench.metrics import Comparison, Evaluator, Known, features, select
 from madbench.metrics.modes import CoveredModes
 from madbench.report import curves, table
 from madbench.samples import Modes
@@ -23,7 +24,11 @@ METRIC = CoveredModes(CORNERS)
 
 def state(x):
     with jax.enable_x64(True):
-        return np.asarray(jax.jit(METRIC.state)(jnp.asarray(x, jnp.float32), None))
+        return np.asarray(jax.jit(of_samples)(jnp.asarray(x, jnp.float32)))
+
+
+def of_samples(x, metric=METRIC):
+    return metric.state(Comparison(x, x))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +48,7 @@ def test_a_mode_is_covered_by_one_sample_within_the_radius(x, hits):
 def test_where_modes_overlap_a_sample_counts_for_the_nearest():
     wide = CoveredModes(CORNERS._replace(radius=4.0))
     with jax.enable_x64(True):
-        hits = wide.state(jnp.asarray([[1.9, 1.8]], jnp.float32), None)
+        hits = of_samples(jnp.asarray([[1.9, 1.8]], jnp.float32), wide)
     np.testing.assert_array_equal(hits, [1, 0, 0, 0])
 
 
@@ -57,16 +62,8 @@ def test_chunks_merge_to_the_whole():
 def test_samples_that_are_not_finite_cover_nothing():
     """Also where the other samples cover every mode."""
     x = [*CORNERS.centres, (np.nan, 0.0)]
-    evaluator = Evaluator([METRIC])
-    assert evaluator.compute({"modes": state(x)}) == {"modes": None}
-    assert evaluator.compute({"modes": state(x[:4])}) == {"modes": 4.0}
-
-
-def test_every_metric_knows_its_largest_value():
-    assert {name: metric.most for name, metric in METRICS.items()} == {"fd": math.inf, "precision": 1, "recall": 1}
-    chosen = select(("modes", "fd"), CORNERS)
-    assert [m.name for m in chosen] == ["modes", "fd"]
-    assert (chosen[0].direction, chosen[0].version, chosen[0].min_samples) == ("higher", 1, 1)
+    assert scores([METRIC], x, x[:4]) == {"modes": None}
+    assert scores([METRIC], x[:4], x[:4]) == {"modes": 4.0}
 
 
 def small(source="mixture", **settings):
@@ -103,7 +100,7 @@ def test_the_floor_of_modes_is_what_coverage_by_chance_is():
     n, m, p = 60, 25, 1 - math.exp(-4.5)
     source = data.load("mixture", n_reference=n)
     extractor = features.build("raw", None, 0, "")
-    evaluator = Evaluator(select(("modes",), source.modes))
+    evaluator = Evaluator(select(("modes",), Known(modes=source.modes)))
     found = floors.measure(source, extractor, extractor(source.reference.x), evaluator)["modes"]
     expected = m * (1 - (1 - p / m) ** n)
     assert abs(found["mean"] - expected) < 5 * math.sqrt(expected * (1 - expected / m) / floors.REPEATS)

@@ -76,6 +76,30 @@ def test_samples_have_the_moments_of_the_density(name, settings, reference):
         assert abs(found.mean() - expected) < 5 * found.std() / math.sqrt(N) + 5e-3, i
 
 
+@every_source
+def test_exact_moments_are_those_of_many_samples(name, settings):
+    source, many = load(name), 100_000
+    x = np.float64(source.at(source.order(jax.random.key(1)), jnp.arange(many)).x)
+    mean, covariance = source.moments
+    assert mean.dtype == covariance.dtype == np.float64
+    assert (np.abs(x.mean(axis=0) - mean) < 5 * x.std(axis=0) / math.sqrt(many)).all()
+    products = (x - mean)[:, :, None] * (x - mean)[:, None, :]
+    assert (np.abs(products.mean(axis=0) - covariance) < 5 * products.std(axis=0) / math.sqrt(many)).all()
+
+
+@pytest.mark.parametrize("settings", [{"dimension": 1}, {"modes_per_side": 1}, {"modes_per_side": 4, "spacing": 1.0}])
+def test_a_mixtures_moments_are_those_of_its_centres_and_of_a_mode(settings):
+    source = data.load("mixture", n_reference=2, deviation=0.5, **settings)
+    centres = np.asarray(source.modes.centres)
+    expected = np.cov(centres.T, ddof=0).reshape(centres.shape[1], -1) + 0.25 * np.eye(centres.shape[1])
+    np.testing.assert_allclose(source.moments.mean, centres.mean(axis=0), atol=1e-12)
+    np.testing.assert_allclose(source.moments.covariance, expected, atol=1e-12)
+
+
+def test_images_have_no_exact_moments():
+    assert data.load("digits").moments is None
+
+
 def test_the_gaussian_density_is_scipys():
     x = np.random.default_rng(0).normal(size=(20, 4))
     expected = stats.multivariate_normal(np.zeros(4)).pdf(x)

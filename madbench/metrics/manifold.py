@@ -75,7 +75,8 @@ class Density(_Share):
 
 
 class Coverage(_Share):
-    """Share of reference points whose ball holds a generated point: diversity. Chunks: reference.
+    """Share of reference points whose ball holds a generated point: diversity. Merged, the mean over subsets of the
+    reference; not the value of the whole, as the balls of fewer points are larger.
 
     For equal distributions of n reference and m generated samples, 1 - Π_{i=1..k} (n-i)/(m+n-i) in expectation.
     """

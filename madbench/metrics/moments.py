@@ -83,14 +83,19 @@ def pair_sums(a: jax.Array, b: jax.Array, width: jax.Array, same: bool = False) 
     d = a.shape[1]
     blocks, weight = _blocks(a, max(1, BLOCK // max(d, b.shape[0])))
     b = b.astype(jnp.float64)
-    squares = jnp.sum(b * b, axis=1)
+    # Products are taken from a centre, or distances between samples far from the origin would drown in rounding.
+    centre = b.mean(axis=0)
+    level = jnp.sum(centre * centre)
+    b = b - centre
+    squares, lifts = jnp.sum(b * b, axis=1), b @ centre + level
     column = jnp.arange(b.shape[0])
 
     def step(sums, block):
         x, w, row = block
-        x = x.astype(jnp.float64)
+        x = x.astype(jnp.float64) - centre
         product = x @ b.T
         squared = jnp.maximum(jnp.sum(x * x, axis=1)[:, None] + squares - 2 * product, 0.0)
+        product = product + (x @ centre)[:, None] + lifts  # of the samples themselves
         counts = w[:, None] * (row[:, None] != column) if same else w[:, None]
         cubic, gaussian = (product / d + 1) ** 3, jnp.exp(-squared / width)
         return PairSums(sums.cubic + jnp.sum(cubic * counts), sums.gaussian + jnp.sum(gaussian * counts)), None

@@ -1,6 +1,8 @@
-"""Nearest neighbours of every sample, exact, in float64: what the metrics of manifolds, copies and entropy read.
+"""Nearest neighbours of every sample, in float64: what the metrics of manifolds, copies and entropy read.
 
-Here traceable, for sets that a fleet compares inside its program; `screened` gives the same for sets of any size.
+Here traceable, for sets that a fleet compares inside its program; `screened` is for sets of any size. Both look at all
+pairs. They differ where two distances are equal to within rounding: here ‖a‖² + ‖b‖² - 2a·b is compared, there the
+difference itself, and so there alone the ball of a real sample ends exactly at a copy of its k-th neighbour.
 Squared distances throughout. Never more than a block of pairs is held.
 """
 
@@ -9,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+SKETCH = 64  # points whose median is the centre
 BLOCK = 2**22  # pairs held at once: 32 MiB of float64
 
 
@@ -32,23 +35,18 @@ def squared_distances(a: jax.Array, b: jax.Array) -> jax.Array:
     """‖aᵢ - bⱼ‖² `[n, m]` in float64, for float32 features `a [n, d]`, `b [m, d]`.
 
     ‖a‖² + ‖b‖² - 2a·b is one matrix product, but leaves rounding where the truth is 0. What is below float32
-    resolution relative to the points' norms, from b's mean, is therefore set to 0, so that equal points, and collapsed
-    sets, are at distance 0.
+    resolution relative to the points' norms, from their centre, is therefore set to 0, so that equal points, and
+    collapsed sets, are at distance 0.
+
+    The centre is a median, which samples that have diverged do not move, to eight bits: whole numbers stay whole, and
+    their distances, and ties, are exact.
     """
     a, b = a.astype(jnp.float64), b.astype(jnp.float64)
-    centre = _round_centre(b)
+    centre = jnp.median(b[:: -(-b.shape[0] // SKETCH)], axis=0).astype(jnp.bfloat16).astype(jnp.float64)
     a, b = a - centre, b - centre
     norms = jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1)[None, :]
     squared = norms - 2 * (a @ b.T)
     return jnp.where(squared <= norms * 2.0**-46, 0.0, squared)
-
-
-def _round_centre(x: jax.Array) -> jax.Array:
-    """About the mean of `x [n, d]`, at a multiple of a power of two, so that whole numbers stay exact: they may tie."""
-    mean = x.mean(axis=0)
-    spread = jnp.sqrt(jnp.mean((x - mean) ** 2))
-    unit = jnp.ldexp(jnp.ones_like(spread), jnp.frexp(jnp.where(spread > 0, spread, 1.0))[1] - 1)
-    return unit * jnp.round(mean / unit)
 
 
 def within(points: jax.Array, k: int, size: jax.Array | int | None = None) -> jax.Array:
