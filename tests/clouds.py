@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from madbench.metrics import METRICS, Comparison, Evaluator, Known, Training, neighbours
+from madbench.metrics import METRICS, Comparison, Evaluator, Known, Training, neighbours, screened
 
-CLASSES = 4
+# Small tiles, so that small sets have several; one device, as every further one compiles anew.
+SCREENED = screened.Engine(tuple(jax.local_devices()[:1]), tile=16)
 # The metrics that any two sets have.
 PLAIN = tuple(name for name, metric in METRICS.items() if not metric.needs_training and not metric.refusal(Known()))
 

@@ -100,10 +100,9 @@ class Engine:
             return np.zeros((len(queries), k), np.int64), np.full((len(queries), k), np.nan)
         index, squared, decided = self._screen(queries, points, k, np.float32, same)
         rows = np.flatnonzero(~decided)
-        for start in range(0, len(rows), self.tile):
-            part = rows[start : start + self.tile]
-            found = self._screen(queries[part], points, k, np.float64, ids=part if same else None)
-            index[part], squared[part], decided[part] = found
+        if len(rows):
+            found = self._screen(queries[rows], points, k, np.float64, ids=rows if same else None)
+            index[rows], squared[rows], decided[rows] = found
         for i in np.flatnonzero(~decided):
             index[i], squared[i] = _row(queries[i], points, k, int(i) if same else None)
         return index, squared
