@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
-from clouds import chunked, scores, state, value
+from clouds import SCREENED, chunked, scores, state, value
 
 from madbench.errors import UserError
-from madbench.metrics import METRICS, Known, neighbours, screened, select
+from madbench.metrics import METRICS, Known, neighbours, select
 
 CORNERS = np.asarray([[0, 0], [0, 9], [9, 0], [9, 9]], np.float32)
 REFERENCE, LABELS = np.repeat(CORNERS, [2, 2, 2, 4], axis=0), np.repeat(np.int32([0, 1, 2, 3]), [2, 2, 2, 4])
 BALANCE, CLASSES = BOTH = select(["class_balance", "classes"], Known(num_classes=4))
-engines = pytest.mark.parametrize("engine", [neighbours, screened.Engine(tile=4)], ids=["traced", "screened"])
+engines = pytest.mark.parametrize("engine", [neighbours, SCREENED], ids=["traced", "screened"])
 # Near the corners: how many of each -> Σ min with (.2, .2, .2, .4), and how many classes.
 CASES = {
     "as the reference": ([2, 2, 2, 4], 1.0, 4),

@@ -6,12 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from clouds import chunked, cloud, grid_points, of, scores, squared, value
+from clouds import SCREENED, chunked, cloud, grid_points, of, scores, squared, value
 
-from madbench.metrics import Comparison, Training, neighbours, screened
+from madbench.metrics import Comparison, Training, neighbours
 
 MEMORIZATION, AUTHENTICITY = METRICS = of("memorization"), of("authenticity")
-SCREENED = screened.Engine(tile=16)
 both = pytest.mark.parametrize("engine", [neighbours, SCREENED], ids=["traced", "screened"])
 REFERENCE = cloud(6, 3, 77)
 
@@ -98,5 +97,5 @@ def test_chunks_of_generated_samples_merge_to_the_whole(metric):
     generated, training = SETS["half copies"]
     training = (training, len(training))
     chunks = [(generated[:3], REFERENCE), (generated[3:30], REFERENCE), (generated[30:], REFERENCE)]
-    merged = metric.compute(chunked(metric, chunks, training=training))
+    merged = metric.compute(chunked(metric, chunks, training=training, engine=SCREENED))
     assert merged == value(metric, generated, REFERENCE, training=training)

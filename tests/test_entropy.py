@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from clouds import chunked, cloud, draws, of, radii, value
+from clouds import SCREENED, chunked, cloud, draws, of, radii, value
 from scipy.special import digamma, gammaln
 
-from madbench.metrics import neighbours, screened
+from madbench.metrics import neighbours
 
 ENTROPY = of("entropy")
 REFERENCE = cloud(10, 2, 99)
@@ -20,7 +20,7 @@ def by_loops(x, k=5):
     return digamma(n) - digamma(k) + volume + d * np.mean(0.5 * np.log(radii(x, k)))
 
 
-@pytest.mark.parametrize("engine", [neighbours, screened.Engine(tile=16)], ids=["traced", "screened"])
+@pytest.mark.parametrize("engine", [neighbours, SCREENED], ids=["traced", "screened"])
 @pytest.mark.parametrize("d", [1, 3, 40])
 def test_it_is_its_definition(engine, d):
     x = cloud(50, d, 0, 2.0)

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from clouds import PAIRS, PLAIN, cloud, of, program, scores, take, value
+from clouds import PAIRS, PLAIN, SCREENED, cloud, of, program, scores, take, value
 
 from madbench.errors import UserError
-from madbench.metrics import METRICS, Comparison, Evaluator, Known, Training, neighbours, screened, select
+from madbench.metrics import METRICS, Comparison, Evaluator, Known, Training, neighbours, select
 from madbench.samples import ExactMoments, Modes
 
 EVERYTHING = Known(
@@ -21,7 +21,6 @@ EVERYTHING = Known(
 )
 LABELS = np.arange(37, dtype=np.int32) % 3
 TRAINING = (cloud(50, 3, 5), 45)
-SCREENED = screened.Engine(tile=16)
 ALL = select(METRICS, EVERYTHING)
 
 
