@@ -1,7 +1,7 @@
 """Two sets of features, and what several metrics read of them, each computed once."""
 
 import dataclasses
-import types
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -11,6 +11,18 @@ import jax.numpy as jnp
 from madbench.metrics import moments, neighbours
 
 K = 5  # neighbours, not counting the point itself
+
+
+class Engine(NamedTuple):
+    """What looks at all samples, or at all pairs of them; see `moments.moments` and `neighbours`."""
+
+    moments: Callable
+    within: Callable
+    nearest: Callable
+    cross: Callable
+
+
+TRACED = Engine(moments.moments, neighbours.within, neighbours.nearest, neighbours.cross)
 
 
 class Training(NamedTuple):
@@ -29,29 +41,29 @@ class Training(NamedTuple):
 class Comparison:
     """Generated against reference features; what it computes is kept for the next metric that asks.
 
-    Traceable with `neighbours` as the engine; then it lives within one trace. Everything runs with 64-bit types on.
+    Traceable with `TRACED` as the engine; then it lives within one trace. Everything runs with 64-bit types on.
 
     Attributes:
       generated: float32 `[n, feature]`.
       reference: float32 `[m, feature]`.
       labels: int32 `[m]`, classes of the reference; None where there are none.
       training: what the generator was trained on; None where nobody says.
-      engine: who finds neighbours, `neighbours` or a `screened.Engine`: `within`, `cross` and `nearest`.
+      engine: who looks at pairs: `TRACED` within a program, a `screened.Engine` on the host.
     """
 
     generated: jax.Array
     reference: jax.Array
     labels: jax.Array | None = None
     training: Training | None = None
-    engine: types.ModuleType | Any = neighbours
+    engine: Any = TRACED
 
     @cached_property
     def generated_moments(self) -> moments.Moments:
-        return moments.moments(self.generated)
+        return self.engine.moments(self.generated)
 
     @cached_property
     def reference_moments(self) -> moments.Moments:
-        return moments.moments(self.reference)
+        return self.engine.moments(self.reference)
 
     @cached_property
     def generated_radii(self) -> jax.Array:

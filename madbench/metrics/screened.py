@@ -5,34 +5,28 @@ with a bound on its error. What the bound cannot decide (one pair in some ten th
 difference itself, in float64. So the answers are exact, at the cost of float32; of a set against itself half the tiles
 are enough. Rows whose neighbours are too close to each other for float32, as in a generator that has collapsed to a few
 images, are screened once more in float64. Tiles are dealt out to all local devices, and never more than a few are held.
-
-Error bound (Higham 2002, equation 3.5, with ab ≤ (a² + b²)/2): a dot product of d numbers is off by at most
-d u (‖a‖² + ‖b‖²)/2, u = 2⁻²⁴, in whatever order it is summed; centring and norms add a few u. Sets are scaled by a
-power of two, so that nothing overflows; what underflows is bounded too.
 """
 
-import collections
 import dataclasses
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from madbench.metrics import tiles
+from madbench.metrics.moments import Moments
 from madbench.metrics.neighbours import Cross
 
-SKETCH = 128  # points whose median is the centre
 SPARE = 4  # candidates beyond those asked for, so that rounding seldom leaves a row undecided
 PAIRS = 2**20  # numbers of the pairs whose differences are taken at once
 ROWS = 2**21  # pairs of undecided rows that are held at once
-BLOCK = 1024  # points that are held in float64 for them
+BLOCK = 1024  # points that are held in float64 at once
 
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """`within`, `nearest` and `cross` as in `neighbours`, of NumPy arrays, on the host; NumPy results.
+    """`within`, `nearest`, `cross` and `moments` as in `neighbours`, of NumPy arrays, on the host; NumPy results.
 
     Attributes:
       devices: to share the tiles.
@@ -81,15 +75,13 @@ class Engine:
             reached[y[by_query & (squared <= query_radii[x])]] = True
 
         undecided = _Pairs(decide)
-        frame = _frame(queries, points)
-        rows, columns = self._sides(queries, points, frame)
+        frame = tiles.frame_of(queries, points)
         scaled = [radii * frame.scale**2 for radii in (query_radii, point_radii)]
-        radii = {
-            id(side): _padded(of_set[side.members], side)
-            for sides, of_set in zip((rows, columns), scaled, strict=True)
-            for side in sides
-        }
-        for row, column, tile in self._tiles(rows, columns, lambda r, c: (radii[id(r)], radii[id(c)]), _balls_of_tile):
+        radii = lambda row, column: (tiles.padded(scaled[0], row), tiles.padded(scaled[1], column))
+        columns = list(tiles.cut(points, frame, self.tile, self.devices))
+        for row, column, tile in tiles.run(
+            tiles.every(self._in_turn(queries, frame), columns), radii, tiles.balls_of_tile
+        ):
             hits, covers, reaches, unclear_rows, kinds = tile
             counts[:, row.members] += np.asarray(hits)[: row.size]
             covered[column.members] |= np.asarray(covers)[: column.size]
@@ -102,27 +94,43 @@ class Engine:
         undecided.flush()
         return Cross(*counts.astype(np.int32), covered, reached)
 
+    def moments(self, features: np.ndarray) -> Moments:
+        """As `moments.moments`, by BLAS, which knows that xᵀx is symmetric; FD is finished on the host anyway."""
+        n, d = features.shape
+        first = features[0].astype(np.float64)
+        blocks = [slice(start, start + BLOCK) for start in range(0, n, BLOCK)]
+        scatter = np.zeros((d, d))
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite has no metrics
+            shift = sum((np.subtract(features[block], first, dtype=np.float64)).sum(axis=0) for block in blocks) / n
+            for block in blocks:
+                centred = np.subtract(features[block], first + shift, dtype=np.float64)
+                scatter += centred.T @ centred
+        return Moments(np.float64(n), first + shift, scatter)
+
     # ---- the k-th nearest ------------------------------------------------------------------------------------------
 
     def _kth(self, queries, points, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Index int64 and squared distance float64 `[n]` of the k-th nearest; of the same array, among the others."""
         same = points is queries
         n, m = len(queries), len(points)
-        if not _finite(queries, points):
+        if not tiles.all_finite(queries, points):
             return np.zeros(n, np.int64), np.full(n, np.nan)
         best = _Best(n, min(k + SPARE, m - same))
-        frame = _frame(queries, points)
-        rows, columns = self._sides(queries, points, frame)
+        frame = tiles.frame_of(queries, points)
         settings = lambda r, c: (best.index.shape[1], same, same and r.start == c.start)
-        for row, column, tile in self._tiles(rows, columns, settings, _nearest_of_tile, half=same):
+        columns = list(tiles.cut(points, frame, self.tile, self.devices))
+        pairs = tiles.half(columns) if same else tiles.every(self._in_turn(queries, frame), columns)
+        of_rows = np.empty(n, np.float32)  # squared norms
+        for row, column, tile in tiles.run(pairs, settings, tiles.nearest_of_tile):
             by_row, by_column = tile
             best.offer(row, *by_row, column.start)
             if by_column:
                 best.offer(column, *by_column, row.start)
-        squares = [np.concatenate([np.asarray(s.squares[0])[: s.size] for s in side]) for side in (rows, columns)]
-        norms = squares[0][:, None].astype(np.float64) + squares[1][best.index]
+            of_rows[row.members] = np.asarray(row.squares[0])[: row.size]
+        of_columns = np.concatenate([np.asarray(side.squares[0])[: side.size] for side in columns])
+        norms = of_rows[:, None].astype(np.float64) + of_columns[best.index]
         lower = best.bound.astype(np.float64)
-        upper = lower + 2.01 * _error(norms, queries.shape[1], np.float32)
+        upper = lower + 2.01 * tiles.error_bound(norms, queries.shape[1], np.float32)
         at_least, at_most = lower[:, k - 1], np.partition(upper, k - 1, axis=1)[:, k - 1]
         # Some candidates are surely nearer than the k-th, some surely farther; the others are computed.
         nearer = upper < at_least[:, None]
@@ -139,85 +147,9 @@ class Engine:
         index[undecided], kth[undecided] = _rows(queries, points, undecided, k, same, frame)
         return index, kth
 
-    def _sides(self, queries, points, frame: "_Frame") -> tuple[list["_Side"], list["_Side"]]:
-        """Both sets cut into tiles' sides. A set against itself is cut once."""
-        rows = self._cut(queries, frame)
-        return rows, rows if points is queries else self._cut(points, frame)
-
-    def _cut(self, x: np.ndarray, frame: "_Frame") -> list["_Side"]:
-        n = len(x)
-        parts = -(-n // self.tile)
-        side = -(-n // parts)
-        found = []
-        for start in range(0, n, side):
-            part = x[start : start + side]
-            whole = np.pad(part, ((0, side - len(part)), (0, 0)))
-            with jax.enable_x64(True):
-                placed = [_placed(*jax.device_put((whole, *frame), device), len(part)) for device in self.devices]
-            found.append(_Side(start, len(part), *zip(*placed, strict=True)))
-        return found
-
-    def _tiles(
-        self, rows, columns, settings: Callable, function: Callable, half: bool = False
-    ) -> Iterator[tuple["_Side", "_Side", Any]]:
-        """(row side, column side, what `function` finds there), with as many tiles under way as devices and one more.
-
-        Args:
-          rows, columns: from `_sides`.
-          settings: (row side, column side) -> further arguments of `function`.
-          function: of both sides' points and squares, jitted.
-          half: only tiles on and above the diagonal.
-        """
-        under_way: collections.deque = collections.deque()
-        for i, row in enumerate(rows):
-            k = i % len(self.devices)
-            for column in columns[i if half else 0 :]:
-                tile = function(row.x[k], row.squares[k], column.x[k], column.squares[k], *settings(row, column))
-                under_way.append((row, column, tile))
-                if len(under_way) > len(self.devices):
-                    yield under_way.popleft()
-        yield from under_way
-
-
-class _Side(NamedTuple):
-    """Rows `start` to `start + size` of a set, centred, padded to the side of a tile, on each device.
-
-    `x` holds float32 `[side, d]`, `squares` their float32 norms squared `[side]`, ∞ for padding.
-    """
-
-    start: int
-    size: int
-    x: tuple[jax.Array, ...]
-    squares: tuple[jax.Array, ...]
-
-    @property
-    def members(self) -> slice:
-        return slice(self.start, self.start + self.size)
-
-
-class _Frame(NamedTuple):
-    """Where tiles have their origin, and the power of two that they are multiplied by: what is near 0 is exact.
-
-    The centre is a median, which samples that have diverged do not move.
-    """
-
-    centre: np.ndarray  # float64 [d]
-    scale: float
-
-
-def _frame(queries: np.ndarray, points: np.ndarray) -> _Frame:
-    centre = np.median(points[:: -(-len(points) // SKETCH)].astype(np.float64), axis=0)
-    most = max(float(np.maximum(x.max(), -x.min())) for x in (queries, points))
-    return _Frame(centre, 2.0 ** -int(np.frexp(most)[1]) if 0 < most < np.inf else 1.0)
-
-
-def _finite(*sets: np.ndarray) -> bool:
-    return all(np.isfinite(x.min()) and np.isfinite(x.max()) for x in sets)
-
-
-def _padded(radii: np.ndarray, side: _Side) -> np.ndarray:
-    """float32 `[side]`; padding has no ball."""
-    return np.pad(radii.astype(np.float32), (0, side.x[0].shape[0] - side.size), constant_values=-1.0)
+    def _in_turn(self, queries: np.ndarray, frame: tiles.Frame) -> Iterator[tiles.Side]:
+        """Sides of the queries, of which no more than a few are placed at once."""
+        return tiles.cut(queries, frame, self.tile, self.devices, turns=True)
 
 
 class _Pairs:
@@ -247,7 +179,7 @@ class _Best:
         self.bound = np.full((n, count), np.inf, np.float32)
         self.index = np.zeros((n, count), np.int64)
 
-    def offer(self, side: _Side, bounds: jax.Array, index: jax.Array, offset: int) -> None:
+    def offer(self, side: tiles.Side, bounds: jax.Array, index: jax.Array, offset: int) -> None:
         """Takes candidates `[side, c]` of one tile, whose columns begin at `offset`."""
         rows, size = side.members, side.size
         all_bounds = np.concatenate([self.bound[rows], np.asarray(bounds)[:size]], axis=1)
@@ -255,71 +187,6 @@ class _Best:
         order = np.argsort(all_bounds, axis=1, kind="stable")[:, : self.bound.shape[1]]
         self.bound[rows] = np.take_along_axis(all_bounds, order, axis=1)
         self.index[rows] = np.take_along_axis(all_index, order, axis=1)
-
-
-# ---- tiles, on device, in float32 ------------------------------------------------------------------------------------
-
-
-@partial(jax.jit, static_argnames="size")
-def _placed(x, centre, scale, size: int):
-    """(float32 points in their frame, their squared norms), the norms of padding past `size` ∞."""
-    placed = ((x - centre) * scale).astype(jnp.float32)
-    squares = jnp.sum(placed.astype(jnp.float64) ** 2, axis=1).astype(jnp.float32)
-    return placed, jnp.where(jnp.arange(x.shape[0]) < size, squares, jnp.inf)
-
-
-def _error(norms, d: int, dtype):
-    """Bound on the error of squared distances, for ‖a‖² + ‖b‖² = `norms`: relative, and what underflows.
-
-    Twice that of the module's docstring: some accelerators' float32 is made of pieces.
-    """
-    kind = np.finfo(dtype)
-    return (d + 16) * float(kind.eps) * norms + 4 * d * float(kind.tiny)
-
-
-def _approximate(x, x_squares, y, y_squares) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Squared distances `[a, b]`, a bound on their error, and whether neither is padding."""
-    norms = x_squares[:, None] + y_squares[None, :]
-    squared = norms - 2 * jnp.matmul(x, y.T, precision="highest")
-    return squared, _error(norms, x.shape[1], x.dtype), jnp.isfinite(norms)
-
-
-@partial(jax.jit, static_argnums=(4, 5, 6))
-def _nearest_of_tile(x, x_squares, y, y_squares, count: int, same: bool, diagonal: bool):
-    """(lower bounds, column indices) `[a, c]` of each row's nearest; likewise of each column's, of the same set."""
-    squared, error, real = _approximate(x, x_squares, y, y_squares)
-    lower = jnp.where(real, squared - error, jnp.inf)
-    if diagonal:
-        lower = jnp.where(jnp.eye(*lower.shape, dtype=bool), jnp.inf, lower)
-
-    def smallest(values):
-        negative, index = jax.lax.top_k(-values, min(count, values.shape[1]))
-        return -negative, index
-
-    return smallest(lower), smallest(lower.T) if same and not diagonal else ()
-
-
-@jax.jit
-def _balls_of_tile(x, x_squares, y, y_squares, x_radii, y_radii):
-    """What is certain, and what is not.
-
-    Returns:
-      (int32 `[a]`: columns' balls that hold each row; bool `[b]`: columns whose ball holds a row; bool `[b]`: columns
-      in a row's ball; bool `[a]`: rows of which something is unclear; uint8 `[a, b]`: 1 where the column's ball is
-      unclear, 2 where the row's is).
-    """
-    squared, error, real = _approximate(x, x_squares, y, y_squares)
-
-    def compare(radii):
-        slack = error + 2.0**-22 * radii  # the radius itself was rounded to float32
-        inside, outside = squared + slack < radii, squared - slack > radii
-        return inside, ~inside & ~outside & real
-
-    inside, unclear = compare(y_radii[None, :])
-    of_row, unclear_row = compare(x_radii[:, None])
-    kinds = unclear.astype(jnp.uint8) + 2 * unclear_row.astype(jnp.uint8)
-    hits = jnp.sum(inside, axis=1, dtype=jnp.int32)
-    return hits, jnp.any(inside, axis=0), jnp.any(of_row, axis=0), jnp.any(kinds > 0, axis=1), kinds
 
 
 # ---- decisions, in float64 -------------------------------------------------------------------------------------------
@@ -339,7 +206,7 @@ def differences(a: np.ndarray, b: np.ndarray, i: np.ndarray, j: np.ndarray) -> n
     return found
 
 
-def _rows(queries, points, rows: np.ndarray, k: int, same: bool, frame: _Frame) -> tuple[np.ndarray, np.ndarray]:
+def _rows(queries, points, rows: np.ndarray, k: int, same: bool, frame: tiles.Frame) -> tuple[np.ndarray, np.ndarray]:
     """The k-th nearest (index, squared distance) of rows that float32 cannot decide: screened again in float64.
 
     What even that leaves open, ties above all, is settled by the differences themselves.
@@ -357,7 +224,7 @@ def _rows(queries, points, rows: np.ndarray, k: int, same: bool, frame: _Frame) 
             squared[block] = norms[block] - 2 * (x @ y.T)
         if same:
             squared[np.arange(len(some)), some] = np.inf
-        error = _error(norms, x.shape[1], np.float64)
+        error = tiles.error_bound(norms, x.shape[1], np.float64)
         at_least, at_most = (np.partition(s, k - 1, axis=1)[:, k - 1 : k] for s in (squared - error, squared + error))
         nearer = squared + error < at_least
         i, j = np.nonzero(~nearer & (squared - error <= at_most))
