@@ -63,11 +63,11 @@ def report(found: dict[str, list[dict]]) -> None:
             f"{memory[name]:.2f} | {memory[name] / memory[own]:.1f} | {values} |"
         )
     peers = ("prdc", "SciPy's sqrtm")
-    if {"madbench, all five", *peers} <= found.keys():
+    if {"madbench: all five", *peers} <= found.keys():
         both = sum(middle[name] for name in peers)
         print(
-            f"\nAll five: prdc and SciPy together take {both / middle['madbench, all five']:.1f} times madbench's time "
-            f"and {max(memory[name] for name in peers) / memory['madbench, all five']:.1f} times its memory."
+            f"\nAll five: prdc and SciPy together take {both / middle['madbench: all five']:.1f} times madbench's time "
+            f"and {max(memory[name] for name in peers) / memory['madbench: all five']:.1f} times its memory."
         )
 
 

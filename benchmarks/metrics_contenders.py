@@ -59,13 +59,13 @@ def fidelity_fd(generated, reference):
 
 # name -> (function, what it answers, whether it needs torch)
 CONTENDERS = {
-    "madbench, manifold": (madbench_manifold, "manifold", False),
+    "madbench: manifold": (madbench_manifold, "manifold", False),
     "prdc": (prdc, "manifold", False),
-    "torch-fidelity, precision and recall": (fidelity_manifold, "manifold", True),
-    "madbench, FD": (madbench_fd, "FD", False),
+    "torch-fidelity: precision and recall": (fidelity_manifold, "manifold", True),
+    "madbench: FD": (madbench_fd, "FD", False),
     "SciPy's sqrtm": (scipy_fd, "FD", False),
-    "torch-fidelity, FD": (fidelity_fd, "FD", True),
-    "madbench, all five": (madbench, "all five", False),
+    "torch-fidelity: FD": (fidelity_fd, "FD", True),
+    "madbench: all five": (madbench, "all five", False),
 }
 
 

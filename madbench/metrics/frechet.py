@@ -18,12 +18,13 @@ def frechet(a: Moments, b: Moments) -> float:
 
     Exact also where a covariance is singular, where Schur-based matrix square roots are badly wrong.
     """
-    covariance_a, covariance_b = a.scatter / (a.count - 1), b.scatter / (b.count - 1)
-    return _distance(a.mean - b.mean, covariance_a, covariance_b)
+    return _distance(a.mean - b.mean, a.scatter, b.scatter, a.count - 1, b.count - 1)
 
 
-def _distance(delta: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
-    """With any A = R Rᵀ, the eigenvalues of Rᵀ B R are those of A^½ B A^½; below 0 they are rounding.
+def _distance(delta: np.ndarray, a: np.ndarray, b: np.ndarray, over_a: float = 1.0, over_b: float = 1.0) -> float:
+    """Of covariances `a / over_a` and `b / over_b`, which are not formed: at 2,048 dimensions each takes 32 MiB.
+
+    With any A = R Rᵀ, the eigenvalues of Rᵀ B R are those of A^½ B A^½; below 0 they are rounding.
 
     Rounding is relative to the largest, and its square root is added for each one that ought to be 0: of hundreds, as
     in collapsed sets, too much. Where that may be seen in the ninth digit, the singular values of RᵀS, B = S Sᵀ, which
@@ -31,12 +32,14 @@ def _distance(delta: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
     """
     root = _root(a)
     product = root.T @ b @ root
-    eigenvalues = np.maximum(np.linalg.eigvalsh((product + product.T) / 2), 0)
-    apart = delta @ delta + np.trace(a) + np.trace(b)
+    product = product + product.T
+    eigenvalues = np.maximum(np.linalg.eigvalsh(product), 0) / (2 * over_a * over_b)
+    apart = delta @ delta + np.trace(a) / over_a + np.trace(b) / over_b
     value = apart - 2 * np.sqrt(eigenvalues).sum()
     rounding = 4 * np.finfo(np.float64).eps * eigenvalues.max()
     if rounding > 0 and (rounding / np.sqrt(np.maximum(eigenvalues, rounding))).sum() > 1e-9 * value:
-        value = apart - 2 * np.linalg.svd(root.T @ _root(b), compute_uv=False).sum()
+        roots = np.linalg.svd(root.T @ _root(b), compute_uv=False)
+        value = apart - 2 * roots.sum() / np.sqrt(over_a * over_b)
     return float(max(value, 0.0))
 
 
@@ -126,7 +129,7 @@ class GaussianDistance(Metric):
 
     def compute(self, state) -> float:
         fitted = _to_numpy(state)
-        return _distance(fitted.mean - self.exact.mean, fitted.scatter / (fitted.count - 1), self.exact.covariance)
+        return _distance(fitted.mean - self.exact.mean, fitted.scatter, self.exact.covariance, fitted.count - 1)
 
 
 class FrechetInfinity(Metric):

@@ -97,15 +97,14 @@ class Engine:
     def moments(self, features: np.ndarray) -> Moments:
         """As `moments.moments`, by BLAS, which knows that xᵀx is symmetric; FD is finished on the host anyway."""
         n, d = features.shape
-        first = features[0].astype(np.float64)
-        blocks = [slice(start, start + BLOCK) for start in range(0, n, BLOCK)]
         scatter = np.zeros((d, d))
         with np.errstate(invalid="ignore", over="ignore"):  # what is not finite has no metrics
-            shift = sum((np.subtract(features[block], first, dtype=np.float64)).sum(axis=0) for block in blocks) / n
-            for block in blocks:
-                centred = np.subtract(features[block], first + shift, dtype=np.float64)
+            mean = features.mean(axis=0, dtype=np.float64)  # of equal float32 numbers exactly they
+            for start in range(0, n, BLOCK):
+                centred = features[start : start + BLOCK].astype(np.float64)
+                centred -= mean
                 scatter += centred.T @ centred
-        return Moments(np.float64(n), first + shift, scatter)
+        return Moments(np.float64(n), mean, scatter)
 
     # ---- the k-th nearest ------------------------------------------------------------------------------------------
 
