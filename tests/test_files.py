@@ -65,6 +65,15 @@ def test_folders_within_name_the_classes(tmp_path):
     assert found.labels.dtype == np.int32
 
 
+def test_links_to_folders_are_followed_once_and_hidden_files_passed_over(tmp_path):
+    for name in ("set/dog/1.png", "elsewhere/1.png", "set/dog/.ipynb_checkpoints/1.png", "set/.cache/1.png"):
+        save(tmp_path / name, pixels(4, 4, 1))
+    (tmp_path / "set" / "cat").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "up").symlink_to(tmp_path / "set")
+    save(tmp_path / "set" / "dog" / "._2.png", pixels(4, 4, 1))
+    assert open_set(str(tmp_path / "set")).labels.tolist() == [0, 1]
+
+
 def test_images_on_two_levels_have_no_classes(tmp_path):
     for name in ("dog/1.png", "cat/1.png", "3.png"):
         save(tmp_path / name, pixels(4, 4, 1))

@@ -1,8 +1,9 @@
 """Sets of images or features in the files of other programs: folders of images, NumPy archives, arrays of features."""
 
 import dataclasses
+import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -121,7 +122,7 @@ def _finite(path: str, x: np.ndarray) -> np.ndarray:
 
 
 def _folder(place: pathlib.Path) -> ImageSet:
-    files = sorted(f for f in place.rglob("*") if f.suffix.lower() in IMAGE_ENDINGS and f.is_file())
+    files = sorted(f for f in _files(place) if f.suffix.lower() in IMAGE_ENDINGS and f.is_file())
     if not files:
         raise UserError(f"{place} holds no images ({', '.join(IMAGE_ENDINGS)})")
     shape = _read_image(files[0], None).shape
@@ -136,6 +137,22 @@ def _folder(place: pathlib.Path) -> ImageSet:
             return np.stack(list(pool.map(lambda i: _read_image(files[i], shape), index)))
 
     return ImageSet(str(place), len(files), shape, labels, read)
+
+
+def _files(place: pathlib.Path) -> Iterator[pathlib.Path]:
+    """At any depth, through links to folders, as subsets of large sets are made of them; each folder once.
+
+    Hidden ones are passed over: what editors and macOS leave behind would be samples, and classes of their own.
+    """
+    seen = set()
+    for folder, inner, names in os.walk(place, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link to what lies above it
+            inner.clear()
+            continue
+        seen.add(real)
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        yield from (pathlib.Path(folder, name) for name in names if not name.startswith("."))
 
 
 def _read_image(file: pathlib.Path, shape: tuple[int, ...] | None) -> np.ndarray:
