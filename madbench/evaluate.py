@@ -1,5 +1,6 @@
 """`madbench evaluate`: the metric suite on any two sets of images or features, as samples of other programs are."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,6 +42,7 @@ def compare(
     Raises:
       UserError: sets that cannot be compared, or too few samples for a metric; one line.
     """
+    labels = None if labels is None else np.unique(labels, return_inverse=True)[1].astype(np.int32)  # without gaps
     known = Known(num_classes=0 if labels is None else int(labels.max()) + 1, training=training is not None)
     evaluator = Evaluator(select(names, known, "metrics"))
     sets = {"the reference": reference, "the generated set": generated}
@@ -101,8 +103,13 @@ def run(
     if draws := _draws(len(rest), n, floor_draws, seed):
         say(f"floors: {len(draws)} of {len(rest):,} other real samples")
         drawn = [_values(evaluator, rest[index], reference, labels, seen.get("training")) for index in draws]
-        for name, floor in floors.summarize(evaluator, drawn, n, len(rest)).items():
-            found[name]["floor"] = floor
+        summary = floors.summarize(evaluator, drawn, n, len(rest))
+        seen_before = training and _shared(rest, seen["training"], os.path.samefile(real, training))
+        for metric in evaluator.metrics:
+            if seen_before and metric.needs_training:
+                say(f"{metric.name} has no floor: real samples beside the reference are in the training set too")
+            else:
+                found[metric.name]["floor"] = summary[metric.name]
     about = evaluator.describe()
     return {
         "schema": results.SCHEMA,
@@ -158,6 +165,14 @@ def _draws(available: int, n: int, wanted: int, seed: int) -> list[np.ndarray]:
         return []
     rng = np.random.default_rng((seed, 3))
     return [rng.permutation(available)[:n] for _ in range(1 if available < 1.5 * n else wanted)]
+
+
+def _shared(real: np.ndarray, training: np.ndarray, same_place: bool) -> bool:
+    """Whether more than a hundredth of the real samples are the training set's: as "new" ones they would be copies."""
+    if same_place:
+        return True
+    known = {row.tobytes() for row in training}
+    return sum(row.tobytes() in known for row in real) > len(real) / 100
 
 
 def _training_set(path: str, seen: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -85,6 +85,28 @@ def test_a_training_set_brings_the_metrics_of_copies(files):
     assert found["training"]["samples"] == 120
 
 
+def test_real_samples_that_were_trained_on_are_no_floor_of_copies(files):
+    """All of them would count as memorized: a floor of 1 beside a generator's 0.05."""
+    names = ["fd", "memorization", "authenticity"]
+    np.save(files / "copy.npy", np.load(files / "many.npy"))
+    for training in ("many.npy", "copy.npy"):
+        found = run(files, "many.npy", "generated.npy", training=str(files / training), names=names)["metrics"]
+        assert [found[name]["floor"] is None for name in names] == [False, True, True]
+    found = run(files, "many.npy", "generated.npy", training=str(files / "real.npy"), names=names)["metrics"]
+    assert found["memorization"]["floor"]["mean"] < 0.2
+    assert found["authenticity"]["floor"]["mean"] > 0.3
+
+
+def test_classes_that_no_sample_has_are_none(files):
+    """Labels 0 and 7 are two classes, and one label is nothing to balance."""
+    x, labels = CLOUD[0], np.where(np.arange(120) % 2, 7, 0)
+    assert evaluate.compare(x, x, ["classes", "class_balance"], labels=labels) == {"classes": 2.0, "class_balance": 1.0}
+    with pytest.raises(UserError, match="class_balance"):
+        evaluate.compare(x, x, ["class_balance"], labels=np.full(120, 5))
+    np.savez(files / "single.npz", features=x, labels=np.full(120, 5))
+    assert "class_balance" not in run(files, "single.npz", "generated.npy")["metrics"]
+
+
 @pytest.mark.parametrize("features", ["raw", "lenet"])
 def test_images_are_seen_through_a_network(files, features):
     found = run(files, "digits.npz", "more.npz", feature_name=features, names=["fd", "recall", "class_balance"])
@@ -105,6 +127,8 @@ def test_the_command_prints_markdown_csv_and_json(files, capsys):
     assert "| FD ↓ " in out
     assert "5th percentile" in out
     assert "comparing 120 with 120 samples" in err
+    assert "No floor was asked for." in main(capsys, *paths, "--floor_draws=0")[1]
+    assert "No floor: the real set has no 120" in main(capsys, files / "real.npy", *paths[1:])[1]
     code, out, _ = main(capsys, *paths, "--format=csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [row["metric"] for row in rows] == ["fd", "recall"]

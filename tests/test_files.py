@@ -1,6 +1,7 @@
 """Reading other programs' images and features."""
 
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -62,6 +63,15 @@ def test_folders_within_name_the_classes(tmp_path):
     assert found.shape == (4, 4, 1)
     assert found.labels.tolist() == [0, 0, 1]
     assert found.labels.dtype == np.int32
+
+
+def test_links_to_folders_are_followed_once_and_hidden_files_passed_over(tmp_path):
+    for name in ("set/dog/1.png", "elsewhere/1.png", "set/dog/.ipynb_checkpoints/1.png", "set/.cache/1.png"):
+        save(tmp_path / name, pixels(4, 4, 1))
+    (tmp_path / "set" / "cat").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "up").symlink_to(tmp_path / "set")
+    save(tmp_path / "set" / "dog" / "._2.png", pixels(4, 4, 1))
+    assert open_set(str(tmp_path / "set")).labels.tolist() == [0, 1]
 
 
 def test_images_on_two_levels_have_no_classes(tmp_path):
@@ -139,6 +149,56 @@ def test_classes_must_fit_the_samples(tmp_path):
     refused(tmp_path / "a.npz", "y must hold classes")
     np.savez(tmp_path / "a.npz", x=pixels(4, 4, 4, 1), y=np.array([0, 1, -1, 0]))
     refused(tmp_path / "a.npz", "y must hold classes")
+
+
+def test_classes_are_numbered_without_gaps(tmp_path):
+    """A number that no sample has is no class that could be lost."""
+    np.savez(tmp_path / "a.npz", x=pixels(4, 4, 4, 1), y=np.array([7, 0, 7, 900000]))
+    assert open_set(str(tmp_path / "a.npz")).labels.tolist() == [1, 0, 1, 2]
+
+
+def test_images_of_more_than_eight_bits_are_refused(tmp_path):
+    """Pillow makes 255 of every larger level, so that two such sets would agree."""
+    levels = RNG.integers(0, 2**16, (4, 4)).astype(np.uint16)
+    for name, array in (("a.png", levels), ("a.tif", levels.astype(np.float32) / 2**16), ("a.tiff", levels * 2**15)):
+        Image.fromarray(array).save(tmp_path / name)
+        refused(tmp_path, name, "8 bits")
+        (tmp_path / name).unlink()
+
+
+def header(shape):
+    text = b"{'descr': '<f4', 'fortran_order': False, 'shape': " + shape + b", }\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize("shape", [b"(1000000000000, 5)", b"(99999999999999999999999, 5)", b"(" * 60, b"(-3, 5)", b"5"])
+def test_a_header_that_lies_is_refused_in_one_line(tmp_path, shape):
+    (tmp_path / "a.npy").write_bytes(header(shape) + b"0" * 100)
+    refused(tmp_path / "a.npy", "cannot be read")
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", (tmp_path / "a.npy").read_bytes())
+    refused(tmp_path / "a.npz", "cannot be read")
+
+
+def test_archives_that_zipfile_cannot_open_are_refused_in_one_line(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, x=pixels(4, 4, 4, 1))
+    whole = path.read_bytes()
+    central = whole.find(b"PK\x01\x02")
+    for local, byte in ((6, 1), (8, 99)):  # encrypted; compressed in a way that nobody knows
+        changed = bytearray(whole)
+        changed[local] = changed[central + local + 2] = byte
+        path.write_bytes(changed)
+        refused(path, "cannot be read")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("x.npy", bytes(RNG.integers(0, 256, 500, np.uint8)))
+    changed = bytearray(path.read_bytes())
+    changed[60:200] = b"\xff" * 140
+    path.write_bytes(changed)
+    refused(path, "cannot be read")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x", "no array")
+    refused(path, "holds nothing")
 
 
 def test_an_image_that_cannot_be_read_is_named(tmp_path):

@@ -479,6 +479,14 @@ def test_thresholds_are_interpolated():
     assert report.threshold([{"n_synthetic": 0, "distance": 1.0, "ratio": 1.0}]) is None
 
 
+def test_all_names_the_largest_size_that_has_a_distance():
+    rows = made(lambda n, m, b: 1.2, (10,), (0, 10, 20), (1.0,))
+    rows[-1] |= {"distance": None, "ratio": None, "n_effective": None, "admissible": "unsure"}
+    text = report.markdown(rows, "t")
+    assert "all (10)" in text
+    assert "unsure" not in text  # a cell without a distance is counted once, as that
+
+
 def test_the_map_has_a_panel_for_each_bias_and_a_line_where_the_ratio_is_one():
     rows = made(lambda n, m, b: 1 + m / (n + m) if b == 1 else 1.5 / (1 + m / 50))
     figure = report.plot(rows, "toy")

@@ -1,10 +1,9 @@
 """Sets of images or features in the files of other programs: folders of images, NumPy archives, arrays of features."""
 
 import dataclasses
+import os
 import pathlib
-import zipfile
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -25,7 +24,7 @@ class ImageSet:
       path: where they come from.
       count: how many.
       shape: `(height, width, channels)`, 1 or 3 channels.
-      labels: int32 `[count]`, classes from 0 on; None where there are none.
+      labels: int32 `[count]`, classes numbered 0, 1, … without a gap: {0, 7} are two; None where there are none.
       read: int64 indices `[b]` -> uint8 `[b, *shape]`.
     """
 
@@ -56,10 +55,10 @@ def open_set(path: str) -> ImageSet | FeatureSet:
       UserError: there is nothing, or nothing of this kind; one line.
     """
     place = pathlib.Path(path)
-    if place.is_dir():
+    if path and place.is_dir():
         return _folder(place)
     if not place.is_file():
-        raise UserError(f"{path} is not there; name a folder of images, or an .npz or .npy file")
+        raise UserError(f"{path or repr(path)} is not there; name a folder of images, or an .npz or .npy file")
     if place.suffix not in (".npz", ".npy"):
         raise UserError(f"{path} is no folder of images, and no .npz or .npy file")
     arrays = _arrays(place)
@@ -86,9 +85,12 @@ def _arrays(place: pathlib.Path) -> dict[str, np.ndarray]:
         if isinstance(found, np.ndarray):
             return {"arr_0": found}
         with found:
-            return {name: found[name] for name in found.files}
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{place} cannot be read as NumPy's: {error}") from None
+            arrays = {name: found[name] for name in found.files}
+    # Whatever a damaged file makes of its readers: besides NumPy's errors those of zipfile, of every way to compress,
+    # of the tokenizer that reads headers; and no memory for a shape that only a header has.
+    except Exception as error:
+        raise UserError(f"{place} cannot be read as NumPy's: {' '.join(str(error).split())[:200]}") from None
+    return {name: a for name, a in arrays.items() if isinstance(a, np.ndarray)}  # others are no .npy: bytes
 
 
 def _labels(path: str, arrays: dict[str, np.ndarray]) -> np.ndarray | None:
@@ -97,7 +99,7 @@ def _labels(path: str, arrays: dict[str, np.ndarray]) -> np.ndarray | None:
         if y is not None and y.ndim == 1:
             if not np.issubdtype(y.dtype, np.integer) or y.size == 0 or y.min() < 0 or y.max() > 2**20:
                 raise UserError(f"{path}: {name} must hold classes, whole numbers from 0 on, and holds {y.dtype}")
-            return y.astype(np.int32)
+            return np.unique(y, return_inverse=True)[1].astype(np.int32)
     return None
 
 
@@ -108,7 +110,8 @@ def _checked(path: str, labels: np.ndarray | None, count: int) -> np.ndarray | N
 
 
 def _finite(path: str, x: np.ndarray) -> np.ndarray:
-    x = np.ascontiguousarray(x, np.float32)
+    with np.errstate(over="ignore"):  # becomes infinity, and is refused
+        x = np.ascontiguousarray(x, np.float32)
     bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
     if bad.size:
         raise UserError(f"{path}: {bad.size} of {len(x)} rows of features are not finite, the first is row {bad[0]}")
@@ -119,7 +122,7 @@ def _finite(path: str, x: np.ndarray) -> np.ndarray:
 
 
 def _folder(place: pathlib.Path) -> ImageSet:
-    files = sorted(f for f in place.rglob("*") if f.suffix.lower() in IMAGE_ENDINGS and f.is_file())
+    files = sorted(f for f in _files(place) if f.suffix.lower() in IMAGE_ENDINGS and f.is_file())
     if not files:
         raise UserError(f"{place} holds no images ({', '.join(IMAGE_ENDINGS)})")
     shape = _read_image(files[0], None).shape
@@ -136,12 +139,35 @@ def _folder(place: pathlib.Path) -> ImageSet:
     return ImageSet(str(place), len(files), shape, labels, read)
 
 
+def _files(place: pathlib.Path) -> Iterator[pathlib.Path]:
+    """At any depth, through links to folders, as subsets of large sets are made of them; each folder once.
+
+    Hidden ones are passed over: what editors and macOS leave behind would be samples, and classes of their own.
+    """
+    seen = set()
+    for folder, inner, names in os.walk(place, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link to what lies above it
+            inner.clear()
+            continue
+        seen.add(real)
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        yield from (pathlib.Path(folder, name) for name in names if not name.startswith("."))
+
+
 def _read_image(file: pathlib.Path, shape: tuple[int, ...] | None) -> np.ndarray:
-    """uint8 `[height, width, 1 or 3]`: grey images have one channel, all others three; alpha is dropped."""
+    """uint8 `[height, width, 1 or 3]`: grey images have one channel, all others three; alpha is dropped.
+
+    Deep ones (16 bits, floats) are refused: Pillow would cut what is above 255, and call the image white, or black.
+    """
     from PIL import Image  # slow to import
 
     try:
         with Image.open(file) as image:
+            if image.mode[0] in "IF":
+                raise UserError(
+                    f"{file} has more than 8 bits a level (Pillow's mode {image.mode}); convert it to 8 bits"
+                )
             grey = image.mode in ("1", "L") if shape is None else shape[-1] == 1
             if grey and image.mode not in ("1", "L"):
                 raise UserError(f"{file} has colours, and the first image of its folder has none; convert one or other")

@@ -86,7 +86,8 @@ def _title(plain: dict[str, Any]) -> str:
     kind = f", {plain['covariance']} covariance" if settings.is_exact(plain) else ""
     names = {"w2": "squared 2-Wasserstein distance", "mean": "squared distance of the means", "fd": "FD"}
     metric = names.get(plain["metric"], plain["metric"])
-    return f"{plain['task']}: {plain['model']['family']}{size}{kind}; {metric}"
+    drawn = "" if settings.is_exact(plain) or set(plain["biases"]) == {1} else " of samples drawn with λ"
+    return f"{plain['task']}: {plain['model']['family']}{size}{kind}; {metric}{drawn}"
 
 
 # ------------------------------------------------------------------------------------------------ the two back ends

@@ -3,6 +3,11 @@
 WORKDIR/loops and WORKDIR/real are workdirs like any other, with rows, checkpoints and pictures; a start that was
 stopped goes on in them. Distances are those of rows, so of samples drawn with λ: each λ has a real-only curve of its
 own, drawn with the same λ, and without synthetic data n_e is n_r at every λ.
+
+For λ < 1 that is another question than the distance of the fit (PROTOCOL, section 7), and a harder test: samples are
+too narrow already, so that a fit which has lost variance costs at first order. For Gaussians with d = 2, λ = 0.8,
+n_r = 80, synthetic data hurts from n_s = 10 on by this distance, and from about 100 on by the fit's. The map's title
+says which it is of.
 """
 
 import dataclasses

@@ -49,14 +49,16 @@ def _markdown(found: dict[str, Any]) -> str:
     notes = [
         f"{found['n_samples']:,} samples of each: {found['generated']['path']} against {found['real']['path']}; "
         f"features {found['features']}; madbench {found['benchmark']}.",
-        _floor_note(draws, found["n_samples"]),
+        _floor_note(draws, found["n_samples"], found["real"]["samples"]),
         *(info.note for info in infos.values() if info.note),
     ]
     table = markdown_table(Grid("", header, rows, "l" + "r" * (len(header) - 1)))
     return table + "\n\n" + "\n".join(f"- {escape_markdown(note)}" for note in notes) + "\n"
 
 
-def _floor_note(draws: int, n: int) -> str:
+def _floor_note(draws: int, n: int, real: int) -> str:
+    if not draws and real >= 2 * n:
+        return "No floor was asked for."
     if not draws:
         return f"No floor: the real set has no {n:,} samples beside the reference to be judged as if generated."
     times = f"the mean of {draws} draws" if draws > 1 else "one draw"

@@ -98,7 +98,7 @@ def markdown(rows: Rows, title: str) -> str:
 def _threshold_text(rows: Rows) -> str:
     found = threshold(rows)
     if found == "all":
-        return f"all ({max(r['n_synthetic'] for r in rows):,})"
+        return f"all ({max(r['n_synthetic'] for r in rows if r['distance'] is not None):,})"
     if isinstance(found, float):
         return f"{float(f'{found:.3g}'):,.0f}" if found >= 100 else f"{found:.3g}"
     return found or "—"
@@ -118,7 +118,7 @@ def _notes(rows: Rows) -> list[str]:
     drifting = [r for r in rows if r["distance"] is not None and r["converged"] == "no"]
     if drifting:
         notes.append(f"{len(drifting)} of {len(rows)} cells still drift: lower config.forget, for a longer burn-in.")
-    unsure = sum(r["admissible"] == "unsure" for r in rows)
+    unsure = sum(r["distance"] is not None and r["admissible"] == "unsure" for r in rows)
     if unsure:
         notes.append(f"{unsure} of {len(rows)} cells are unsure: the 95 % interval of n_e holds n_r.")
     return notes
