@@ -11,7 +11,7 @@ USAGE = """madbench: how much synthetic data is safe? Self-consuming generative 
 
   madbench run --config=FILE --workdir=DIR [--config.FIELD=VALUE ...] [--dry_run]
       run a job, or go on with one that was stopped
-  madbench table DIR ... [--format=md|csv|json|latex] [--verdict=mad|variance|tails|real_only]
+  madbench table DIR ... [--format=md|csv|json|latex] [--verdict=mad|growing|variance|tails|real_only]
       the standard table; several workdirs make one
   madbench evaluate REAL GENERATED [--features=NAME] [--metrics=A,B] [--training=PATH] [--format=md|csv|json]
       the metrics of any two sets: folders of images, or .npz or .npy files of images or features

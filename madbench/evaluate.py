@@ -47,7 +47,7 @@ def compare(
     evaluator = Evaluator(select(names, known, "metrics"))
     sets = {"the reference": reference, "the generated set": generated}
     _check_sizes(evaluator, sets | ({} if training is None else {"the training set": training}))
-    return _values(evaluator, generated, reference, labels, training)
+    return _values(evaluator, _comparison(generated, reference, labels, training))
 
 
 def run(
@@ -96,13 +96,16 @@ def run(
     reference, rest = seen["real"][:n], seen["real"][n:]
     _check_sizes(evaluator, {real: reference, generated: seen["generated"]} | _training_set(training, seen))
 
+    if os.path.samefile(real, generated):
+        say(f"note: both sets are {real}, and may share samples")
     say(f"comparing {n:,} with {n:,} samples of {reference.shape[1]:,} features")
     labels = None if labels is None else labels[choice["real"][:n]]
-    values = _values(evaluator, seen["generated"], reference, labels, seen.get("training"))
+    comparison = _comparison(seen["generated"], reference, labels, seen.get("training"))
+    values = _values(evaluator, comparison)
     found = {name: {"value": value, "floor": None} for name, value in values.items()}
     if draws := _draws(len(rest), n, floor_draws, seed):
         say(f"floors: {len(draws)} of {len(rest):,} other real samples")
-        drawn = [_values(evaluator, rest[index], reference, labels, seen.get("training")) for index in draws]
+        drawn = [_values(evaluator, comparison.against(rest[index])) for index in draws]
         summary = floors.summarize(evaluator, drawn, n, len(rest))
         seen_before = training and _shared(rest, seen["training"], os.path.samefile(real, training))
         for metric in evaluator.metrics:
@@ -192,13 +195,18 @@ def _check_sizes(evaluator: Evaluator, sets: dict[str, np.ndarray]) -> None:
                 raise UserError(f"{metric.name} needs at least {metric.min_samples} samples, and {name} has {len(x)}")
 
 
-def _values(evaluator, generated, reference, labels, training) -> dict[str, float | None]:
+def _comparison(generated, reference, labels, training) -> Comparison:
     trained = None if training is None else Training(np.asarray(training, np.float32), np.int32(len(training)))
     sets = (np.asarray(generated, np.float32), np.asarray(reference, np.float32))
-    if not all(np.isfinite(x).all() for x in (*sets, *([] if trained is None else [trained.features]))):
+    return Comparison(*sets, labels, trained, Engine())
+
+
+def _values(evaluator: Evaluator, comparison: Comparison) -> dict[str, float | None]:
+    trained = [] if comparison.training is None else [comparison.training.features]
+    if not all(np.isfinite(x).all() for x in (comparison.generated, comparison.reference, *trained)):
         return {metric.name: None for metric in evaluator.metrics}
     with jax.enable_x64(True):
-        return evaluator.compute(evaluator.states(Comparison(*sets, labels, trained, Engine())))
+        return evaluator.compute(evaluator.states(comparison))
 
 
 # ---- from files to features ------------------------------------------------------------------------------------------

@@ -337,7 +337,9 @@ def test_another_definition_is_another_verdict():
     page = table.render([make()], "md", "variance")
     assert "- Metric variance was not measured in a: add it to config.metrics.names." in page
     assert "was not measured" not in table.render([make()], "md")
-    with pytest.raises(ValueError, match="unknown verdict 'doom'; choose from mad, variance, tails, real_only"):
+    with pytest.raises(
+        ValueError, match="unknown verdict 'doom'; choose from mad, growing, variance, tails, real_only"
+    ):
         table.render([make()], "md", "doom")
 
 

@@ -240,6 +240,10 @@ def by(definition, *, metrics=None, floors=BOUNDS, **curves):
         ("tails", {"recall": 0.9 - 0.1 * T, "modes": 26.0 - 3 * T, "classes": 10 + 0 * T}, "loses tails, loses modes"),
         ("tails", {"classes": 11.0 - T}, "loses classes, loses tails undecided: metric recall was not measured"),
         ("tails", {"fd": 1.0 * T}, "undecided: metric recall was not measured"),
+        ("growing", {"fd": 3.0 + 0.1 * T}, "still growing"),
+        ("growing", {"fd": np.array([1.0, 5.0, 6.0, 6.0, 5.9])}, "not found growing"),  # it has levelled off
+        ("growing", {"fd": np.array([9.0, 8.0, 5.0, 6.0, 7.0])}, "still growing"),  # whatever was before
+        ("growing", {"recall": 0.9 - 0.1 * T}, "undecided: metric fd was not measured"),
         ("real_only", {"fd": 1.0 + 0.1 * T}, "worse than real-only"),  # whatever the floor
         ("real_only", {"fd": np.array([1.0, 5.0, 9.0, 5.0, 0.9])}, "not found worse"),  # only the ends count
         ("real_only", {"recall": 0.9 - 0.1 * T}, "undecided: metric fd was not measured"),
@@ -253,7 +257,8 @@ def test_one_loop_collapses_by_one_definition_and_not_by_another():
     curves = {"fd": 1.5 + 0 * T, "precision": 0.9 + 0 * T, "recall": 0.9 - 0.1 * T, "variance": 1.0 + 0 * T}
     texts = {name: by(name, **curves).text for name in verdict.DEFINITIONS}
     assert texts == {
-        "mad": "loses diversity", "variance": "no loss found", "tails": "loses tails", "real_only": "not found worse",
+        "mad": "loses diversity", "growing": "not found growing", "variance": "no loss found",
+        "tails": "loses tails", "real_only": "not found worse",
     }  # fmt: skip
 
 

@@ -57,6 +57,14 @@ class Comparison:
     training: Training | None = None
     engine: Any = TRACED
 
+    def against(self, generated: jax.Array) -> "Comparison":
+        """Other generated features against the same reference, of which nothing is computed twice."""
+        other = dataclasses.replace(self, generated=generated)
+        for name in ("reference_moments", "reference_radii", "training_radii"):
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
+        return other
+
     @cached_property
     def generated_moments(self) -> moments.Moments:
         return self.engine.moments(self.generated)

@@ -165,8 +165,8 @@ def _notes(
         f"Verdict by the definition {definition.name} ({definition.title}): {definition.sentence}. Source: "
         f"{definition.source}.",
         f"Tests (ours): one-sided t-tests over the seeds, at least {verdict.MIN_SEEDS}, with "
-        f"{1 - verdict.SIGNIFICANCE:.0%} confidence each, without a correction for their number; seeds share "
-        "reference and features.",
+        f"{1 - verdict.SIGNIFICANCE:.0%} confidence each, without a correction for their number: of loops in which "
+        "nothing changes, three tests find something in one of six; seeds share reference and features.",
         f"Intervals: of the mean over the seeds, {verdict.CONFIDENCE:.0%}, two-sided; by Student's t, and by Owen's "
         "beta bootstrap t (arXiv 2508.10083), which leans with skewed seeds.",
         *_missing_notes(pairs, definition),

@@ -93,9 +93,10 @@ def _evidence(table: Table, span: str) -> Iterator[Grid]:
 
 
 def _trend_name(trend: Trend, info: MetricInfo, span: str) -> str:
-    """ "slope of log FD", "change of log FD, t = 1 → 5"."""
+    """ "slope of log FD", "late slope of log FD", "change of log FD, t = 1 → 5"."""
     logarithm = "log " if trend.is_log else ""
-    return f"{trend.statistic} of {logarithm}{info.label}" + (f", {span}" if trend.statistic == "change" else "")
+    statistic = trend.statistic.replace("_", " ")
+    return f"{statistic} of {logarithm}{info.label}" + (f", {span}" if trend.statistic == "change" else "")
 
 
 def _trend_texts(trend: Trend) -> tuple[str, str, str]:

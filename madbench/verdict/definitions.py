@@ -6,7 +6,7 @@ eight), so that a verdict without the name of its definition says little. The st
 
 import dataclasses
 
-from madbench.verdict.trend import CHANGE, SLOPE
+from madbench.verdict.trend import CHANGE, LATE, SLOPE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Criterion:
       finding: what it is called where it holds.
       worse: 1: the metric must rise; -1: it must fall.
       is_log: of the metric's logarithm.
-      statistic: SLOPE against the generation, or CHANGE from generation 1 to the last.
+      statistic: SLOPE against the generation, LATE (the same over their second half), or CHANGE from generation 1 to
+        the last.
       beyond_floor: the last generation must also lie beyond what real samples show: above the floor's 95th percentile
         for a rise, below its 5th for a fall.
       required: where no such metric was measured, the verdict says that this is undecided; else it is passed over.
@@ -59,7 +60,8 @@ _ROWS = (
         "mad",
         "growing distance",
         "MAD: the slope of log FD against t is positive, and the last FD exceeds its floor's 95th percentile; loses "
-        "quality, loses diversity: the slope of precision, recall is negative; stable: none of these",
+        "quality, loses diversity: the slope of precision, recall is negative; stable: none of these. A distance that "
+        "rose and then levelled off counts; whether it still grows is asked by the verdict growing",
         "Alemohammad et al., arXiv 2307.01850: E[dist(G^t, P_r)] increases with t",
         (
             Criterion(("fd",), "MAD", 1, is_log=True, beyond_floor=True, required=True),
@@ -67,6 +69,16 @@ _ROWS = (
             Criterion(("recall",), "loses diversity", -1),
         ),
         "stable",
+    ),
+    Definition(
+        "growing",
+        "still growing",
+        "still growing: the slope of log FD over the second half of the generations is positive, and the last FD "
+        "exceeds its floor's 95th percentile; a distance that has levelled off, as that of a loop with enough fresh "
+        "data does, is not growing",
+        "ours, after Alemohammad et al., arXiv 2307.01850, section 5: with fresh data the distance converges",
+        (Criterion(("fd",), "still growing", 1, is_log=True, statistic=LATE, beyond_floor=True, required=True),),
+        "not found growing",
     ),
     Definition(
         "variance",

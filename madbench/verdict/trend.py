@@ -28,6 +28,7 @@ TOO_FEW_SEEDS = "too few seeds"
 TOO_FEW_GENERATIONS = "too few generations"
 
 SLOPE = "slope"  # least squares against the generation
+LATE = "late_slope"  # the same over the second half of the generations
 CHANGE = "change"  # from generation 1 to the last
 
 _REPLICATES = 8192  # and as many with the weights reversed; fewer of more than 32 runs, whose interval needs fewer
@@ -44,7 +45,8 @@ class Trend:
 
     Attributes:
       metric: its name.
-      statistic: SLOPE, per generation, or CHANGE, from generation 1 to the last that a run has.
+      statistic: SLOPE, per generation; LATE, the same over the generations after the first half of those planned; or
+        CHANGE, from generation 1 to the last that a run has.
       is_log: of the metric's natural logarithm.
       worse: 1 where a rise is for the worse, -1 where a fall is.
       values: the statistic of each usable run, in the order of the seeds. A run is usable with values at two
@@ -78,7 +80,7 @@ class Trend:
 def measure(metric: str, values: np.ndarray, *, worse: int, is_log: bool = False, statistic: str = SLOPE) -> Trend:
     """The trend of `values [seed, generation]`, NaN where missing; the rest as in `Trend`."""
     values = logarithm(values) if is_log else values
-    per_run = _slope if statistic == SLOPE else _change
+    per_run = {SLOPE: _slope, LATE: _late_slope, CHANGE: _change}[statistic]
     found = tuple(value for run in values if (value := per_run(run)) is not None)
     shared = (metric, statistic, is_log, worse, found)
     if len(found) >= MIN_SEEDS:
@@ -97,6 +99,11 @@ def _slope(run: np.ndarray) -> float | None:
     from_mean = t - t.mean()
     # Measured from the first value, a constant run has a slope of exactly 0.
     return float(from_mean @ (run[t] - run[t[0]]) / (from_mean @ from_mean))
+
+
+def _late_slope(run: np.ndarray) -> float | None:
+    """`_slope` without the first half of the generations, rounded down."""
+    return _slope(run[run.size // 2 :])
 
 
 def _change(run: np.ndarray) -> float | None:
