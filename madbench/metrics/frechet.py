@@ -112,8 +112,9 @@ class GaussianDistance(Metric):
     def refusal(cls, known: Known) -> str:
         if known.moments is None:
             return (
-                "needs a real distribution with known mean and covariance; set config.data.source='gaussian', "
-                "'mixture' or 'rosenbrock' and config.metrics.features='raw', or leave it out"
+                "needs a real distribution with known mean and covariance: that of `madbench run` with "
+                "config.data.source='gaussian', 'mixture' or 'rosenbrock' and config.metrics.features='raw'; leave it "
+                "out elsewhere"
             )
         return ""
 
