@@ -9,7 +9,6 @@ Digits through the LeNet, on the CPU, in half a minute: 597 samples of each gene
 
 import argparse
 import os
-import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from madbench import data, floors
+from madbench.grid import DEFAULT_CACHE
 from madbench.metrics import METRICS, Comparison, Evaluator, Known, Training, features, select
 from madbench.randomness import Role, key_for
 
@@ -115,7 +115,7 @@ def table(found: dict[str, dict[str, float]], verdicts: dict[str, dict[str, Verd
 def main() -> None:
     argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     source = data.load("digits")
-    cache = os.environ.get("MADBENCH_CACHE") or str(pathlib.Path("~/.cache/madbench").expanduser())
+    cache = os.environ.get("MADBENCH_CACHE", DEFAULT_CACHE)
     print(table(*judge(source, features.build("lenet", source.pool, source.num_classes, cache))))
 
 

@@ -158,8 +158,10 @@ def table(argv: list[str]) -> int:
 
 def evaluate(argv: list[str]) -> int:
     """`madbench evaluate`."""
+    from madbench.report import evaluation
+
     values = flags.FlagValues()
-    flags.DEFINE_enum("format", "md", ["md", "csv", "json"], "Of the table.", flag_values=values)
+    flags.DEFINE_enum("format", "md", list(evaluation.FORMATS), "Of the table.", flag_values=values)
     flags.DEFINE_string("features", "", "inception, dinov2, lenet or raw; NAME:FILE for weights.", flag_values=values)
     flags.DEFINE_list("metrics", [], "Names of metrics.", flag_values=values)
     flags.DEFINE_string("training", "", "What the generator was trained on.", flag_values=values)
@@ -171,7 +173,6 @@ def evaluate(argv: list[str]) -> int:
     if len(paths) != 2:
         raise UserError("name two sets: madbench evaluate REAL GENERATED (folders of images, or .npz or .npy files)")
     from madbench import evaluate as job
-    from madbench.report import evaluation
 
     found = job.run(
         *paths,

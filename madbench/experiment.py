@@ -119,8 +119,7 @@ class _Experiment:
         job, generation = self.job, self.job.generation
         self.show.say("preparing: feature network, floors, compilation")
         name = job.config["metrics"]["features"]
-        cache = str(pathlib.Path(self.cache).expanduser())
-        extractor = features.build(name, job.source.pool, job.source.num_classes, cache)
+        extractor = features.build(name, job.source.pool, job.source.num_classes, self.cache)
         resume.check_features(self.path, extractor.label)
         reference = jnp.asarray(extractor.extract(np.asarray(job.source.reference.x)))
         mapped = None if generation.features_on_host else extractor

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import pathlib
 from functools import cached_property
 from typing import Any
 
@@ -151,7 +150,7 @@ def prepare(config: Any, *, cache: str = DEFAULT_CACHE, wave_size: int = 0) -> J
         keeps_points=source.density is not None and source.shape in ((1,), (2,)),
         features_on_host=features.on_host(plain["metrics"]["features"]),
     )
-    feature_dim = features.dim(plain["metrics"]["features"], source.shape, str(pathlib.Path(cache).expanduser()))
+    feature_dim = features.dim(plain["metrics"]["features"], source.shape, cache)
     costs = _costs(generation, source, runs[0], feature_dim)
     kept = cost.tree_bytes(generation.blank(source.shape))
     devices = jax.local_devices()

@@ -230,7 +230,7 @@ def test_a_field_that_a_config_lacks_or_invents(refused, files):
         ("--config.metrics.names=('fd','fd')", "metric 'fd' is named twice"),
         ("--config.metrics.names=()", "config.metrics.names"),
         ("--config.metrics.features=vgg", "unknown features 'vgg'"),
-        ("--config.metrics.features=lenet", "config.metrics.features='lenet'"),
+        ("--config.metrics.features=lenet", "features 'lenet'"),
         ("--wrokdir=x", "Unknown command line flag 'wrokdir'"),
         ("stray", "unexpected argument 'stray'"),
     ],

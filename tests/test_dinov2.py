@@ -203,7 +203,7 @@ def test_a_missing_file_is_named_with_its_place_and_its_source(tmp_path):
     message = refused("dinov2", tmp_path)
     for part in (*dinov2.FILES, str(tmp_path), "https://huggingface.co/facebook/dinov2-large", "dinov2:PATH"):
         assert part in message
-    with pytest.raises(UserError, match="needs weights"):
+    with pytest.raises(UserError, match="need weights"):
         features.dim("dinov2", (32, 32, 3), str(tmp_path))
 
 

@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from madbench import cli, evaluate
 from madbench.errors import UserError
 from madbench.metrics import METRICS
+from madbench.metrics.features import lenet
 
 RNG = np.random.default_rng(0)
 CLOUD = RNG.normal(size=(3, 120, 6)).astype(np.float32)
@@ -108,7 +109,8 @@ def test_classes_that_no_sample_has_are_none(files):
 
 
 @pytest.mark.parametrize("features", ["raw", "lenet"])
-def test_images_are_seen_through_a_network(files, features):
+def test_images_are_seen_through_a_network(files, features, monkeypatch):
+    monkeypatch.setitem(lenet.RECIPE, "steps", 100)  # enough for these
     found = run(files, "digits.npz", "more.npz", feature_name=features, names=["fd", "recall", "class_balance"])
     assert found["features"].startswith(f"{features}-1")
     assert found["floor_draws"] == 5  # of the 300 that are left

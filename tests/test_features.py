@@ -78,6 +78,14 @@ def test_a_second_build_loads_the_same_weights_without_training(lenet, digits, f
     assert weights_equal(again.params, lenet.params)
 
 
+def test_the_cache_may_lie_in_the_home_directory(digits, tmp_path, monkeypatch):
+    train_at_once(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    features.build("lenet", digits.pool, 10, "~/cache")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
 def test_training_again_gives_the_same_label(digits, tmp_path, monkeypatch):
     monkeypatch.setitem(lenet_module.RECIPE, "steps", 5)
     labels = {features.build("lenet", digits.pool, 10, str(tmp_path / cache)).label for cache in "ab"}
@@ -143,10 +151,10 @@ def test_the_lenet_takes_small_images_of_any_side(shape):
     ("name", "shape", "num_classes", "message"),
     [
         ("vgg", (8, 8, 1), 10, "unknown features 'vgg'"),
-        ("lenet", (100,), 10, "sees images of 4x4 to 32x32, not (100,)"),
-        ("lenet", (3, 8, 1), 10, "sees images"),
-        ("lenet", (8, 33, 1), 10, "sees images"),
-        ("lenet", (8, 8, 1), 0, "has none"),
+        ("lenet", (100,), 10, "see images of 4x4 to 32x32, not (100,)"),
+        ("lenet", (3, 8, 1), 10, "see images"),
+        ("lenet", (8, 33, 1), 10, "see images"),
+        ("lenet", (8, 8, 1), 0, "have none"),
     ],
 )
 def test_features_that_cannot_see_the_data_are_refused_in_one_line(name, shape, num_classes, message):

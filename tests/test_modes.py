@@ -90,7 +90,7 @@ def test_a_source_without_modes_is_refused_in_one_line(source):
 def test_features_other_than_the_samples_are_refused_in_one_line():
     config = small()
     config.metrics.features = "lenet"
-    with pytest.raises(UserError, match=re.escape("set config.data.source='mixture'")) as caught:
+    with pytest.raises(UserError, match=re.escape("config.data.source='mixture'")) as caught:
         grid.prepare(config)
     assert "\n" not in str(caught.value)
 

@@ -3,25 +3,16 @@
 import jax.numpy as jnp
 
 from madbench.metrics.comparison import Comparison
-from madbench.metrics.manifold import Share
-from madbench.metrics.metric import Metric
+from madbench.metrics.metric import Share, ShareMetric
 
 QUANTILE = 0.05  # of the training samples' distances to one another
 
 
-class _OfTraining(Metric):
+class _OfTraining(ShareMetric):
     """A share of the generated samples, over which it may be chunked."""
 
-    kind = "share"
-    most = 1.0
     min_samples = 2
     needs_training = True
-
-    def merge(self, a: Share, b: Share) -> Share:
-        return Share(a.hits + b.hits, a.total + b.total)
-
-    def compute(self, state: Share) -> float:
-        return float(state.hits) / float(state.total)
 
 
 class Memorization(_OfTraining):
@@ -45,8 +36,7 @@ class Memorization(_OfTraining):
         radii, size = jnp.sort(comparison.training_radii), comparison.training.size
         rank = jnp.maximum(jnp.floor(QUANTILE * size).astype(jnp.int32), 1)  # of sorted radii, padding last
         squared = comparison.nearest_training[1]
-        hits = jnp.sum(squared <= radii[rank - 1], dtype=jnp.float64)
-        return Share(hits, jnp.asarray(squared.shape[0], jnp.float64))
+        return Share.of(squared <= radii[rank - 1])
 
 
 class Authenticity(_OfTraining):
@@ -66,5 +56,4 @@ class Authenticity(_OfTraining):
 
     def state(self, comparison: Comparison) -> Share:
         index, squared = comparison.nearest_training
-        hits = jnp.sum(squared > jnp.asarray(comparison.training_radii)[index], dtype=jnp.float64)
-        return Share(hits, jnp.asarray(squared.shape[0], jnp.float64))
+        return Share.of(squared > jnp.asarray(comparison.training_radii)[index])

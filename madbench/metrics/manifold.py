@@ -1,41 +1,15 @@
 """Precision, recall, density and coverage by k-nearest-neighbour balls, k = 5, not counting the point itself."""
 
-from typing import NamedTuple
-
-import jax
-import jax.numpy as jnp
-
 from madbench.metrics.comparison import Comparison, K
-from madbench.metrics.metric import Metric
+from madbench.metrics.metric import Share, ShareMetric
 
 
-class Share(NamedTuple):
-    """`hits` of `total`, float64."""
-
-    hits: jax.Array
-    total: jax.Array
-
-
-class _Share(Metric):
-    """A mean over samples: chunks are of those that are counted."""
-
+class _OfManifolds(ShareMetric):
     direction = "higher"
-    kind = "share"
-    most = 1.0
     min_samples = K + 1
 
-    def merge(self, a: Share, b: Share) -> Share:
-        return Share(a.hits + b.hits, a.total + b.total)
 
-    def compute(self, state: Share) -> float:
-        return float(state.hits) / float(state.total)
-
-
-def _count(hits: jax.Array, per_sample: float = 1.0) -> Share:
-    return Share(jnp.sum(hits, dtype=jnp.float64), jnp.asarray(hits.shape[0] * per_sample, jnp.float64))
-
-
-class Precision(_Share):
+class Precision(_OfManifolds):
     """Share of generated points inside the reference manifold, boundaries included: quality. Chunks: generated."""
 
     name = "precision"
@@ -43,10 +17,10 @@ class Precision(_Share):
     cite = "Kynkäänniemi et al. 2019, arXiv 1904.06991, equation 2, first part"
 
     def state(self, comparison: Comparison) -> Share:
-        return _count(comparison.cross.closed > 0)
+        return Share.of(comparison.cross.closed > 0)
 
 
-class Recall(_Share):
+class Recall(_OfManifolds):
     """Share of reference points inside the generated manifold, boundaries included: diversity. Chunks: reference."""
 
     name = "recall"
@@ -54,10 +28,10 @@ class Recall(_Share):
     cite = "Kynkäänniemi et al. 2019, arXiv 1904.06991, equation 2, second part"
 
     def state(self, comparison: Comparison) -> Share:
-        return _count(comparison.cross.reached)
+        return Share.of(comparison.cross.reached)
 
 
-class Density(_Share):
+class Density(_OfManifolds):
     """Mean number of reference balls that hold a generated point, over k: quality. Chunks: generated.
 
     1 in expectation for equal distributions, and without a bound.
@@ -71,10 +45,10 @@ class Density(_Share):
     note = "Density: 1 is expected of equal distributions, and more of samples that crowd where real ones are dense."
 
     def state(self, comparison: Comparison) -> Share:
-        return _count(comparison.cross.open, K)
+        return Share.of(comparison.cross.open, K)
 
 
-class Coverage(_Share):
+class Coverage(_OfManifolds):
     """Share of reference points whose ball holds a generated point: diversity. Merged, the mean over subsets of the
     reference; not the value of the whole, as the balls of fewer points are larger.
 
@@ -86,4 +60,4 @@ class Coverage(_Share):
     cite = "Naeem et al. 2020, arXiv 2002.09797, equation 5; its expectation: lemma 2"
 
     def state(self, comparison: Comparison) -> Share:
-        return _count(comparison.cross.covered)
+        return Share.of(comparison.cross.covered)

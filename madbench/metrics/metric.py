@@ -2,6 +2,9 @@
 
 from typing import Any, ClassVar, NamedTuple, Self
 
+import jax
+import jax.numpy as jnp
+
 from madbench.metrics.comparison import Comparison
 from madbench.samples import ExactMoments, Modes
 
@@ -79,3 +82,28 @@ class Metric:
         most = None if self.most == float("inf") else self.most
         names = ("version", "label", "direction", "kind", "note")
         return {name: getattr(self, name) for name in names} | {"most": most}
+
+
+class Share(NamedTuple):
+    """`hits` of `total`, float64."""
+
+    hits: jax.Array
+    total: jax.Array
+
+    @classmethod
+    def of(cls, hits: jax.Array, per_sample: float = 1.0) -> Self:
+        """Of what was found for each sample, bool or a number `[n]`, where `per_sample` is the whole of one."""
+        return cls(jnp.sum(hits, dtype=jnp.float64), jnp.asarray(hits.shape[0] * per_sample, jnp.float64))
+
+
+class ShareMetric(Metric):
+    """A mean over samples, whose state is a `Share`: chunks are of those that are counted."""
+
+    kind = "share"
+    most = 1.0
+
+    def merge(self, a: Share, b: Share) -> Share:
+        return Share(a.hits + b.hits, a.total + b.total)
+
+    def compute(self, state: Share) -> float:
+        return float(state.hits) / float(state.total)

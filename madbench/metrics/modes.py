@@ -38,8 +38,8 @@ class CoveredModes(Metric):
     def refusal(cls, known: Known) -> str:
         if known.modes is None:
             return (
-                "counts the modes of a distribution that has them, in its own space; set config.data.source='mixture' "
-                "and config.metrics.features='raw', or leave it out"
+                "counts the modes of a distribution that has them, in its own space: those of `madbench run` with "
+                "config.data.source='mixture' and config.metrics.features='raw'; leave it out elsewhere"
             )
         return ""
 

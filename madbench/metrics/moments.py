@@ -40,11 +40,12 @@ def moments(features: jax.Array) -> Moments:
 
 
 def merge_moments(a: Moments, b: Moments) -> Moments:
-    """Moments of the union (Chan, Golub and LeVeque 1983)."""
+    """Moments of the union (Chan, Golub and LeVeque 1983); of the scatters' diagonals `[d]`, that of the union's."""
     count = a.count + b.count
     delta = b.mean - a.mean
     mean = a.mean + delta * (b.count / count)
-    scatter = a.scatter + b.scatter + delta[:, None] * delta[None, :] * (a.count * b.count / count)
+    between = delta[:, None] * delta[None, :] if a.scatter.ndim == 2 else delta * delta
+    scatter = a.scatter + b.scatter + between * (a.count * b.count / count)
     return Moments(count, mean, scatter)
 
 

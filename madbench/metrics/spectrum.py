@@ -1,7 +1,5 @@
 """Diversity of the generated features, read off eigenvalues."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,12 +46,6 @@ class EffectiveRank(Metric):
         return _perplexity(np.sqrt(np.where(value > rounding, value, 0)))
 
 
-class SecondMoment(NamedTuple):
-    """Σ x̂x̂ᵀ of features of length 1, float64 `[d, d]`."""
-
-    total: jax.Array
-
-
 class VendiScore(Metric):
     """exp of the entropy of the eigenvalues of K/n, K the cosines between generated samples.
 
@@ -68,14 +60,14 @@ class VendiScore(Metric):
     cite = "Friedman and Dieng 2023, arXiv 2210.02410, definition 3.1, with cosine similarity"
     note = "Vendi score: effective number of different generated samples, by cosine; real samples' is the floor."
 
-    def state(self, comparison: Comparison) -> SecondMoment:
-        return SecondMoment(second_moment(comparison.generated))
+    def state(self, comparison: Comparison) -> jax.Array:
+        return second_moment(comparison.generated)
 
     def merge(self, a, b):
-        return SecondMoment(a.total + b.total)
+        return a + b
 
     def compute(self, state) -> float:
-        return _perplexity(np.linalg.eigvalsh(np.asarray(state.total, np.float64)))
+        return _perplexity(np.linalg.eigvalsh(np.asarray(state, np.float64)))
 
 
 class Variance(Metric):
@@ -95,11 +87,7 @@ class Variance(Metric):
         return total(generated), total(reference)
 
     def merge(self, a, b):
-        count = a[0].count + b[0].count
-        delta = b[0].mean - a[0].mean
-        scatter = a[0].scatter + b[0].scatter + delta**2 * (a[0].count * b[0].count / count)
-        mean = a[0].mean + delta * (b[0].count / count)
-        return a[0]._replace(count=count, mean=mean, scatter=scatter), a[1]
+        return merge_moments(a[0], b[0]), a[1]
 
     def compute(self, state) -> float | None:
         generated, reference = (float(np.sum(m.scatter) / (m.count - 1)) for m in state)

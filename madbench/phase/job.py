@@ -16,9 +16,9 @@ from madbench.grid import DEFAULT_CACHE
 from madbench.phase import gaussian, settings, trained
 from madbench.phase.real_only import Curve, closed_form, curve, ladder
 from madbench.report import phase as report
+from madbench.verdict import CONFIDENCE
 from madbench.watch import Watch
 
-_CONFIDENCE = 0.95  # of the interval of n_e
 _REAL_ONLY_DRAWS = 4  # times as many for each point of a simulated curve as for a cell
 _DRIFT = 0.01, 0.001  # converged: the averaged halves differ by less than 1 %, or with a p above 0.1 %
 _DIGITS = 6  # of the numbers in phase.csv
@@ -96,17 +96,20 @@ def _title(plain: dict[str, Any]) -> str:
 def simulation(plain: dict[str, Any]) -> gaussian.Simulation:
     """The map's loops."""
     cells = settings.cells(plain)
-    return _simulation(plain, cells, [] if _has_closed_form(plain) else _real_sizes(plain, cells))
+    fits = [] if _has_closed_form(plain) else _fits(_real_sizes(plain, cells))
+    return _simulation(plain, cells, fits, plain["averaged"])
 
 
-def _simulation(plain, cells, sizes: list[int], draws: int = 1) -> gaussian.Simulation:
-    """Of the map, or of its real-only fits: both through the same programs."""
-    fits = [settings.Cell(n, 0, 1.0) for n in sizes]
-    functions = gaussian.loops_of(plain, [*cells, *fits])
-    measured = plain["averaged"] * draws
-    return gaussian.Simulation(
-        functions, cells if draws == 1 else fits, plain["seeds"], measured, plain["forget"], max(len(cells), len(fits))
-    )
+def _fits(sizes: list[int]) -> list[settings.Cell]:
+    """Purely real fits as cells: λ scales synthetic samples alone."""
+    return [settings.Cell(n, 0, 1.0) for n in sizes]
+
+
+def _simulation(plain, cells, others, measured: int) -> gaussian.Simulation:
+    """Of `cells`, through the same programs as the `others`: of the map, or of its real-only fits."""
+    functions = gaussian.loops_of(plain, [*cells, *others])
+    at_least = max(len(cells), len(others))
+    return gaussian.Simulation(functions, cells, plain["seeds"], measured, plain["forget"], at_least)
 
 
 def _simulated(plain: dict[str, Any], path: pathlib.Path, cache: str, show: display.Display) -> Found:
@@ -140,7 +143,7 @@ def _real_only(plain: dict[str, Any], cells: list[settings.Cell]) -> Curve:
     if _has_closed_form(plain):
         d, ddof = plain["data"]["dimension"], plain["model"]["ddof"]
         return curve(sizes, closed_form(plain["metric"], d, ddof, np.asarray(sizes)))
-    mean, error = _mean_and_error(_simulation(plain, cells, sizes, _REAL_ONLY_DRAWS).run())
+    mean, error = _mean_and_error(_simulation(plain, _fits(sizes), cells, plain["averaged"] * _REAL_ONLY_DRAWS).run())
     return curve(sizes, mean, error)
 
 
@@ -167,7 +170,7 @@ def effective(plain: dict[str, Any], found: Found) -> list[dict[str, Any]]:
     """The rows of `phase.csv`, one per cell; see `report.phase` for their meaning."""
     means, errors = _mean_and_error(found.distances)
     seeds = found.distances.shape[1]
-    wide = float(special.stdtrit(seeds - 1, 0.5 + _CONFIDENCE / 2))
+    wide = float(special.stdtrit(seeds - 1, 0.5 + CONFIDENCE / 2))
     rows = []
     for cell, mean, error, values in zip(settings.cells(plain), means, errors, found.distances, strict=True):
         real = found.curves[cell.bias]

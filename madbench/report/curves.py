@@ -34,7 +34,6 @@ _CROSS = {"marker": "x", "markersize": 8, "markeredgewidth": 1.8, "linestyle": "
 _LEGEND = {"frameon": False, "fontsize": 8, "labelcolor": _INK, "handlelength": 2.2, "columnspacing": 1.6}
 _SIDE_BY_SIDE = 4  # panels in a row where there is a single λ
 _MANY_MARKERS = 40  # along a row of panels; beyond, they would hide the lines
-_CONFIDENCE = 0.95
 
 
 def plot(result: Result) -> Figure:
@@ -145,7 +144,7 @@ def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     mean = values.mean(axis=0)
     if n < 2:
         return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    half = special.stdtrit(n - 1, 0.5 + _CONFIDENCE / 2) * values.std(axis=0, ddof=1) / np.sqrt(n)
+    half = special.stdtrit(n - 1, 0.5 + verdict.CONFIDENCE / 2) * values.std(axis=0, ddof=1) / np.sqrt(n)
     return mean, mean - half, mean + half
 
 

@@ -7,16 +7,18 @@ from madbench.report.aggregate import MISSING
 from madbench.report.text import Grid, escape_markdown, markdown_table, style
 from madbench.results import MetricInfo, to_csv
 
-FORMATS = ("md", "csv", "json")
-
 
 def render(found: dict[str, Any], format: str) -> str:
-    """What `evaluate.run` found, ending in a newline; `format` is "md", "csv" or "json"."""
-    if format == "json":
-        return json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    if format == "csv":
-        return to_csv([_record(found, name) for name in found["metrics"]])
-    return _markdown(found)
+    """What `evaluate.run` found, ending in a newline; `format` is among `FORMATS`."""
+    return FORMATS[format](found)
+
+
+def _json(found: dict[str, Any]) -> str:
+    return json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _csv(found: dict[str, Any]) -> str:
+    return to_csv([_record(found, name) for name in found["metrics"]])
 
 
 def _record(found: dict[str, Any], name: str) -> dict[str, Any]:
@@ -71,3 +73,6 @@ def _info(name: str, entry: dict[str, Any]) -> MetricInfo:
 
 def _number(info: MetricInfo, value: float | None) -> str:
     return MISSING if value is None else style(info, value).format(value)
+
+
+FORMATS = {"md": _markdown, "csv": _csv, "json": _json}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from madbench.report.aggregate import MISSING, Line, Spread, Table
 from madbench.results import MetricInfo, bias_text
 from madbench.verdict import CONFIDENCE, Trend
+from madbench.verdict.trend import CHANGE
 
 _SIDE_BY_SIDE = 4  # metrics that fit beside a verdict; more have tables of their own, as many in each
 
@@ -96,7 +97,7 @@ def _trend_name(trend: Trend, info: MetricInfo, span: str) -> str:
     """ "slope of log FD", "late slope of log FD", "change of log FD, t = 1 → 5"."""
     logarithm = "log " if trend.is_log else ""
     statistic = trend.statistic.replace("_", " ")
-    return f"{statistic} of {logarithm}{info.label}" + (f", {span}" if trend.statistic == "change" else "")
+    return f"{statistic} of {logarithm}{info.label}" + (f", {span}" if trend.statistic == CHANGE else "")
 
 
 def _trend_texts(trend: Trend) -> tuple[str, str, str]:

@@ -1,6 +1,7 @@
 """Feature extractors: what a metric sees of a sample. One file each, one line in the registry."""
 
 import importlib
+import pathlib
 from types import ModuleType
 
 from madbench.errors import UserError
@@ -29,7 +30,7 @@ def dim(features: str, shape: tuple[int, ...], cache: str) -> int:
       UserError: the file of published weights says it, and is missing or no such file.
     """
     module, path = _find(features)
-    return module.dim(shape, cache, **path)
+    return module.dim(shape, _expanded(cache), **path)
 
 
 def on_host(features: str) -> bool:
@@ -44,24 +45,29 @@ def build(features: str, pool, num_classes: int, cache: str) -> Extractor:
       features: `lenet`, `raw`, `inception` or `dinov2`; for published weights outside the cache `inception:PATH`.
       pool: real training data (`Samples`), for extractors that are trained.
       num_classes: of that data.
-      cache: directory of trained extractors, and of the files of published weights.
+      cache: directory of trained extractors, and of the files of published weights; may begin with "~".
 
     Raises:
       UserError: weights are missing, or are not those that they should be.
     """
     module, path = _find(features)
-    return module.build(pool, num_classes, cache, **path)
+    return module.build(pool, num_classes, _expanded(cache), **path)
+
+
+def _expanded(cache: str) -> str:
+    """With the home directory for "~": here, so that no command can forget it and make a folder of that name."""
+    return str(pathlib.Path(cache).expanduser())
 
 
 def _find(features: str) -> tuple[ModuleType, dict[str, str]]:
     """The module, and the path of weights where one is given, as keyword arguments."""
     name, colon, path = str(features).partition(":")
     if name not in FEATURES:
-        raise UserError(f"unknown features {features!r}; config.metrics.features is one of {', '.join(FEATURES)}")
+        raise UserError(f"unknown features {features!r}; choose from {', '.join(FEATURES)}")
     module = importlib.import_module(FEATURES[name])
     if colon and not (path and hasattr(module, "FILES")):
         needs = "needs a path behind the colon" if hasattr(module, "FILES") else "reads no file of weights"
-        raise UserError(f"config.metrics.features={features!r}: {name!r} {needs}")
+        raise UserError(f"features {features!r}: {name!r} {needs}")
     return module, {"path": path} if path else {}
 
 

@@ -86,7 +86,7 @@ def prepare(x: jax.Array) -> jax.Array:
 
 
 def _locate(cache: str, path: str) -> pathlib.Path:
-    return weights.locate(f"dinov2:{path}" if path else "dinov2", path, cache, FILES, SOURCE)
+    return weights.locate("dinov2", path, cache, FILES, SOURCE)
 
 
 def _read(file: pathlib.Path) -> dict[str, np.ndarray]:

@@ -13,8 +13,7 @@ def check(name: str, shape: tuple[int, ...]) -> None:
     """Raises UserError (one line) unless samples of `shape` are grey or RGB images of at least 8x8."""
     if len(shape) != 3 or shape[2] not in (1, 3) or min(shape[:2]) < SMALLEST:
         raise UserError(
-            f"config.metrics.features={name!r} sees grey or RGB images of at least {SMALLEST}x{SMALLEST}, not {shape}; "
-            "try 'raw'"
+            f"features {name!r} see grey or RGB images of at least {SMALLEST}x{SMALLEST}, not {shape}; try 'raw'"
         )
 
 

@@ -40,8 +40,7 @@ def build(pool, num_classes: int, cache: str, path: str = "") -> Extractor:
     Raises:
       UserError: the file is missing or another one; one line.
     """
-    name = f"inception:{path}" if path else "inception"
-    file = weights.locate(name, path, cache, FILES, SOURCE)
+    file = weights.locate("inception", path, cache, FILES, SOURCE)
     found = weights.digest(file)
     if found != SHA256:
         raise UserError(

@@ -68,9 +68,9 @@ def _halve(x: jax.Array) -> jax.Array:
 def check(shape: tuple[int, ...], num_classes: int) -> None:
     """Raises UserError unless there are small labelled images to train on."""
     if len(shape) != 3 or not 4 <= min(shape[:2]) <= max(shape[:2]) <= 32:
-        raise UserError(f"config.metrics.features='lenet' sees images of 4x4 to 32x32, not {shape}; try 'raw'")
+        raise UserError(f"features 'lenet' see images of 4x4 to 32x32, not {shape}; try 'raw'")
     if num_classes < 2:
-        raise UserError("config.metrics.features='lenet' is trained on labels, and this dataset has none; try 'raw'")
+        raise UserError("features 'lenet' are trained on labels, and these data have none; try 'raw'")
 
 
 def dim(shape: tuple[int, ...], cache: str = "") -> int:

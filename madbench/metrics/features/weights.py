@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from madbench.errors import UserError
 
 
-def locate(features: str, path: str, cache: str, names: Sequence[str], source: str) -> pathlib.Path:
-    """The file of the weights of `features`.
+def locate(name: str, path: str, cache: str, files: Sequence[str], source: str) -> pathlib.Path:
+    """The file of published weights.
 
     Args:
+      name: of the features.
       path: where the user says that it is; "" to look in `cache`.
       cache: a directory.
-      names: that the file may have there, relative to it.
+      files: names that it may have there, relative to that.
       source: what the file is and where people get it, for the message.
 
     Raises:
@@ -22,14 +23,14 @@ def locate(features: str, path: str, cache: str, names: Sequence[str], source: s
     if path:
         places = [pathlib.Path(path).expanduser()]
     else:
-        places = [pathlib.Path(cache) / name for name in names]
+        places = [pathlib.Path(cache) / file for file in files]
     for place in places:
         if place.is_file():
             return place
-    where = places[0] if path else f"{' or '.join(names)} in the cache directory {cache} (--cache)"
+    where = places[0] if path else f"{' or '.join(files)} in the cache directory {cache} (--cache)"
     raise UserError(
-        f"config.metrics.features={features!r} needs weights that are not there: {where}; get {source}, "
-        f"and put it there or name it as '{features.partition(':')[0]}:PATH'"
+        f"features {name!r} need weights that are not there: {where}; get {source}, and put it there or name it as "
+        f"'{name}:PATH'"
     )
 
 
