@@ -1,5 +1,6 @@
 """The front door: absl flags, one line per command. Errors of use end in one line and exit code 2."""
 
+import os
 import sys
 
 from absl import flags
@@ -37,7 +38,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if name not in commands.COMMANDS:
             raise UserError(f"unknown command {name!r}; choose from {', '.join(commands.COMMANDS)}")
-        return commands.COMMANDS[name](argv[:1] + argv[2:])
+        code = commands.COMMANDS[name](argv[:1] + argv[2:])
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (UserError, OSError, flags.Error) as error:
         print(f"madbench: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

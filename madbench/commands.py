@@ -176,7 +176,7 @@ def evaluate(argv: list[str]) -> int:
 
     found = job.run(
         *paths,
-        names=values.metrics,
+        names=[name.strip().lower() for name in values.metrics],
         feature_name=values.features,
         training=values.training,
         samples=values.samples,

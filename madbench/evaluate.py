@@ -16,6 +16,7 @@ from madbench.metrics.screened import Engine
 from madbench.samples import Samples
 
 DEFAULT = ("fd", "fd_inf", "kid", "precision", "recall", "density", "coverage", "vendi")
+DEFAULT_FEATURES = "inception"  # of images
 BATCH = 256  # images read at once, where the feature network does not say
 
 
@@ -121,6 +122,7 @@ def run(
         "features": label,
         "n_samples": n,
         "seed": seed,
+        "dimension": reference.shape[1],
         "floor_draws": len(draws),
         "metrics": {name: found[name] | about[name] for name in found},
     }
@@ -224,8 +226,13 @@ def _see(sets, choice, feature_name: str, cache: str, say) -> tuple[dict[str, np
                 f"--features={feature_name} sees images, and {sets['real'].path} holds features; leave it out"
             )
         return {side: of.features[choice[side]] for side, of in sets.items()}, "given"
-    feature_name = feature_name or "inception"
-    extractor = _extractor(sets, feature_name, cache)
+    try:
+        extractor = _extractor(sets, feature_name or DEFAULT_FEATURES, cache)
+    except UserError as error:
+        if feature_name:
+            raise
+        default = f"--features={DEFAULT_FEATURES} is the default for images, and --features=raw needs no file"
+        raise UserError(f"{default}: {error}") from None
     seen = {}
     for side, of in sets.items():
         say(f"{extractor.label}: {len(choice[side]):,} images of {of.path}")
@@ -239,6 +246,12 @@ def _extractor(sets, feature_name: str, cache: str) -> Extractor:
     for of in sets.values():
         features.check(feature_name, of.shape, num_classes)
         if feature_name in ("raw", "lenet") and of.shape != pool.shape:
+            if of.shape[:2] == pool.shape[:2]:
+                grey, colour = (pool, of) if of.shape[2] == 3 else (of, pool)
+                raise UserError(
+                    f"{grey.path} holds grey images and {colour.path} colours; convert one of them, so that "
+                    f"--features={feature_name} can compare pixels"
+                )
             shapes = " and ".join("x".join(map(str, s)) for s in (pool.shape, of.shape))
             raise UserError(
                 f"{pool.path} and {of.path} hold images of {shapes}: --features={feature_name} needs one size"

@@ -58,7 +58,7 @@ def measure(source: Any, extractor: Any, reference: jax.Array, evaluator: Evalua
 
 def summarize(
     evaluator: Evaluator, values: list[dict[str, float | None]], n: int, available: int | None
-) -> dict[str, dict[str, float] | None]:
+) -> dict[str, dict[str, float | None] | None]:
     """Mean and percentiles over draws.
 
     Of fewer than 40 draws the percentiles are bounds of a t distribution, which 5 % of further draws pass on either
@@ -71,18 +71,22 @@ def summarize(
       available: real samples that they are drawn from; None where endless.
 
     Returns:
-      For each metric {"mean", "p5", "p95"}; None where a draw has no value. Of a single draw all three are its value.
+      For each metric {"mean", "p5", "p95"}; None where a draw has no value. A single draw has no
+      percentiles.
     """
     count = len(values)
     widen = 1.0 if available is None or count == 1 else (1 - n / available) ** -0.5
-    floors: dict[str, dict[str, float] | None] = {}
+    floors: dict[str, dict[str, float | None] | None] = {}
     for metric in evaluator.metrics:
         drawn = [v[metric.name] for v in values]
         if None in drawn:
             floors[metric.name] = None
             continue
         mean = float(np.mean(drawn))
-        if 1 < count < REPEATS:
+        if count == 1:
+            floors[metric.name] = {"mean": mean, "p5": None, "p95": None}
+            continue
+        if count < REPEATS:
             reach = stdtrit(count - 1, 0.95) * np.std(drawn, ddof=1) * np.sqrt(1 + 1 / count)
             p5, p95 = mean - widen * reach, mean + widen * reach
         else:

@@ -202,6 +202,8 @@ def load(path: str | os.PathLike) -> Result:
     path = pathlib.Path(path)
     if not (path / "config.json").is_file():
         raise ResultError(f"{path} is not a workdir of madbench: it has no config.json")
+    if (path / "phase.csv").is_file() and not (path / "reference.json").exists():
+        raise ResultError(f"{path} is a map of `madbench phase`, which has no standard table; see its phase.md")
     config, reference, environment = (
         _read_object(path / f"{name}.json") for name in ("config", "reference", "environment")
     )

@@ -130,7 +130,7 @@ def test_the_command_prints_markdown_csv_and_json(files, capsys):
     assert "5th percentile" in out
     assert "comparing 120 with 120 samples" in err
     assert "No floor was asked for." in main(capsys, *paths, "--floor_draws=0")[1]
-    assert "No floor: the real set has no 120" in main(capsys, files / "real.npy", *paths[1:])[1]
+    assert "No floor: of 120 real samples no 120 are left" in main(capsys, files / "real.npy", *paths[1:])[1]
     code, out, _ = main(capsys, *paths, "--format=csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [row["metric"] for row in rows] == ["fd", "recall"]

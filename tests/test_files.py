@@ -97,6 +97,8 @@ def test_archives_of_images_under_the_usual_names(tmp_path):
         assert isinstance(found, ImageSet)
         assert found.labels.tolist() == list(range(7))
         np.testing.assert_array_equal(found.read(np.array([5, 1])), images[[5, 1]])
+    np.save(tmp_path / "grey.npy", images[..., 0])
+    assert open_set(str(tmp_path / "grey.npy")).shape == (4, 4, 1)
     np.save(tmp_path / "a.npy", images)
     assert open_set(str(tmp_path / "a.npy")).shape == (4, 4, 3)
 
@@ -131,8 +133,12 @@ def test_what_is_not_there_or_of_another_kind_is_refused(tmp_path):
     refused(tmp_path / "a.npz", "cannot be read")
     np.savez(tmp_path / "stats.npz", mu=np.zeros(4), sigma=np.eye(4))
     refused(tmp_path / "stats.npz", "mu float64 [4]", "sigma float64 [4, 4]")
-    np.savez(tmp_path / "one.npz", x=pixels(4, 4, 4))
-    refused(tmp_path / "one.npz", "x uint8 [4, 4, 4]")
+    np.savez(tmp_path / "one.npz", x=pixels(4, 4))
+    refused(tmp_path / "one.npz", "x uint8 [4, 4]")
+    np.savez(tmp_path / "first.npz", x=pixels(4, 3, 8, 8))
+    refused(tmp_path / "first.npz", "channels first", "x.transpose(0, 2, 3, 1)")
+    np.savez(tmp_path / "float.npz", x=RNG.normal(size=(4, 8, 8, 3)))
+    refused(tmp_path / "float.npz", "images of float64", "uint8")
     np.savez(tmp_path / "none.npz", x=pixels(0, 4, 4, 3))
     refused(tmp_path / "none.npz", "must hold images")
 

@@ -48,8 +48,9 @@ def open_set(path: str) -> ImageSet | FeatureSet:
     """Opens what lies at `path`.
 
     A folder is one of images, at any depth; where all lie in folders of their own, those name the classes. An archive
-    (.npz) holds images (`x`, `images` or `arr_0`: uint8 `[n, height, width, 1 or 3]`) or features (`features` or
-    `arr_0`: float `[n, d]`), and may hold classes (`y`, `labels` or `arr_1`). An array (.npy) is either.
+    (.npz) holds images (`x`, `images` or `arr_0`: uint8 `[n, height, width, 1 or 3]`, or grey `[n, height, width]`) or
+    features (`features` or `arr_0`: float `[n, d]`), and may hold classes (`y`, `labels` or `arr_1`). An array (.npy)
+    is either.
 
     Raises:
       UserError: there is nothing, or nothing of this kind; one line.
@@ -65,12 +66,19 @@ def open_set(path: str) -> ImageSet | FeatureSet:
     labels = _labels(path, arrays)
     for name in _X:
         x = arrays.get(name)
+        if x is not None and x.dtype == np.uint8 and x.ndim == 3:
+            x = x[..., None]  # grey
         if x is not None and x.dtype == np.uint8 and x.ndim == 4 and x.shape[-1] in (1, 3) and 0 not in x.shape:
             return ImageSet(path, len(x), x.shape[1:], _checked(path, labels, len(x)), x.__getitem__)
     for name in _FEATURES:
         x = arrays.get(name)
         if x is not None and np.issubdtype(x.dtype, np.floating) and x.ndim == 2 and 0 not in x.shape:
             return FeatureSet(path, _finite(path, x), _checked(path, labels, len(x)))
+    for x in arrays.values():
+        if x.ndim == 4 and x.dtype == np.uint8 and x.shape[1] in (1, 3):
+            raise UserError(f"{path} holds images with their channels first; store x.transpose(0, 2, 3, 1)")
+        if x.ndim in (3, 4) and np.issubdtype(x.dtype, np.floating):
+            raise UserError(f"{path} holds images of {x.dtype}; store them as uint8, from 0 to 255")
     held = ", ".join(f"{name} {a.dtype} {list(a.shape)}" for name, a in arrays.items()) or "nothing"
     raise UserError(
         f"{path} must hold images (x: uint8 [n, height, width, 1 or 3]) or features (features: float [n, d]), "

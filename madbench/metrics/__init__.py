@@ -45,7 +45,8 @@ def select(names: Iterable[str], known: Known, field: str = "config.metrics.name
         raise UserError(f"{field} is empty; choose from {', '.join(METRICS)}")
     for name in names:
         if name not in METRICS:
-            raise UserError(f"unknown metric {name!r}; {field} are among {', '.join(METRICS)}")
+            hint = "; FID is 'fd' with Inception's features" if name == "fid" else ""
+            raise UserError(f"unknown metric {name!r}{hint}; {field} are among {', '.join(METRICS)}")
         if names.count(name) > 1:
             raise UserError(f"metric {name!r} is named twice in {field}")
         if refusal := METRICS[name].refusal(known):

@@ -51,20 +51,30 @@ def _markdown(found: dict[str, Any]) -> str:
     notes = [
         f"{found['n_samples']:,} samples of each: {found['generated']['path']} against {found['real']['path']}; "
         f"features {found['features']}; madbench {found['benchmark']}.",
-        _floor_note(draws, found["n_samples"], found["real"]["samples"]),
+        _floor_note(found),
+        *_bias_note(found),
         *(info.note for info in infos.values() if info.note),
     ]
     table = markdown_table(Grid("", header, rows, "l" + "r" * (len(header) - 1)))
     return table + "\n\n" + "\n".join(f"- {escape_markdown(note)}" for note in notes) + "\n"
 
 
-def _floor_note(draws: int, n: int, real: int) -> str:
+def _floor_note(found: dict[str, Any]) -> str:
+    draws, n, real = found["floor_draws"], found["n_samples"], found["real"]["samples"]
     if not draws and real >= 2 * n:
         return "No floor was asked for."
     if not draws:
-        return f"No floor: the real set has no {n:,} samples beside the reference to be judged as if generated."
+        swapped = "; are the two sets swapped?" if real < found["generated"]["samples"] else "."
+        return f"No floor: of {real:,} real samples no {n:,} are left beside the reference to be judged{swapped}"
     times = f"the mean of {draws} draws" if draws > 1 else "one draw"
     return f"Real data: {times} of {n:,} real samples beside the reference, judged as if generated."
+
+
+def _bias_note(found: dict[str, Any]) -> list[str]:
+    n, d = found["n_samples"], found["dimension"]
+    if n >= d or "fd" not in found["metrics"]:
+        return []
+    return [f"FD of {n:,} samples in {d:,} dimensions is mostly bias: read it beside its floor, or take KID."]
 
 
 def _info(name: str, entry: dict[str, Any]) -> MetricInfo:
