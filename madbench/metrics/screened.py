@@ -21,6 +21,7 @@ from madbench.metrics.neighbours import Cross
 SPARE = 4  # candidates beyond those asked for, so that rounding seldom leaves a row undecided
 PAIRS = 2**20  # numbers of the pairs whose differences are taken at once
 ROWS = 2**21  # pairs of undecided rows that are held at once
+UNCLEAR = tiles.OPEN | tiles.REACH_OPEN
 BLOCK = 1024  # points that are held in float64 at once
 
 
@@ -67,7 +68,7 @@ class Engine:
 
         def decide(x, y, kind):
             squared = differences(queries, points, x, y)
-            by_point, by_query = (kind & 1) > 0, (kind & 2) > 0
+            by_point, by_query = (kind & tiles.OPEN) > 0, (kind & tiles.REACH_OPEN) > 0
             closed, strictly = squared <= point_radii[y], squared < point_radii[y]
             np.add.at(counts[0], x[by_point & closed], 1)
             np.add.at(counts[1], x[by_point & strictly], 1)
@@ -82,15 +83,16 @@ class Engine:
         for row, column, tile in tiles.run(
             tiles.every(self._in_turn(queries, frame), columns), radii, tiles.balls_of_tile
         ):
-            hits, covers, reaches, unclear_rows, kinds = tile
+            hits, of_rows, of_columns, codes = tile
             counts[:, row.members] += np.asarray(hits)[: row.size]
-            covered[column.members] |= np.asarray(covers)[: column.size]
-            reached[column.members] |= np.asarray(reaches)[: column.size]
-            some = np.flatnonzero(np.asarray(unclear_rows)[: row.size])
+            of_columns = np.asarray(of_columns)[: column.size]
+            covered[column.members] |= (of_columns & tiles.INSIDE) > 0
+            reached[column.members] |= (of_columns & tiles.REACHED) > 0
+            some = np.flatnonzero(np.asarray(of_rows)[: row.size] & UNCLEAR)
             if some.size:
-                kinds = np.asarray(kinds)[some]
-                x, y = np.nonzero(kinds)
-                undecided.add(some[x] + row.start, y + column.start, kinds[x, y])
+                codes = np.asarray(codes)[some] & UNCLEAR
+                x, y = np.nonzero(codes)
+                undecided.add(some[x] + row.start, y + column.start, codes[x, y])
         undecided.flush()
         return Cross(*counts.astype(np.int32), covered, reached)
 

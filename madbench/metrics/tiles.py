@@ -151,24 +151,28 @@ def nearest_of_tile(x, x_squares, y, y_squares, count: int, same: bool, diagonal
     return smallest(lower), smallest(lower.T) if same and not diagonal else ()
 
 
+INSIDE, OPEN, REACHED, REACH_OPEN = 1, 2, 4, 8  # codes of `balls_of_tile`
+
+
 @jax.jit
 def balls_of_tile(x, x_squares, y, y_squares, x_radii, y_radii):
     """What is certain, and what is not.
 
+    A code for each pair: INSIDE where the row surely lies in the column's ball, OPEN where that is unclear, REACHED and
+    REACH_OPEN likewise for the column in the row's ball.
+
     Returns:
-      (int32 `[a]`: columns' balls that hold each row; bool `[b]`: columns whose ball holds a row; bool `[b]`: columns
-      in a row's ball; bool `[a]`: rows of which something is unclear; uint8 `[a, b]`: 1 where the column's ball is
-      unclear, 2 where the row's is).
+      (int32 `[a]`: columns' balls that surely hold each row; uint8 `[a]`: all codes of each row; uint8 `[b]`: of each
+      column; uint8 `[a, b]`: the codes).
     """
     squared, error, real = approximate(x, x_squares, y, y_squares)
 
-    def compare(radii):
-        slack = error + 2.0**-22 * radii  # the radius itself was rounded to float32
-        inside, outside = squared + slack < radii, squared - slack > radii
-        return inside, ~inside & ~outside & real
+    def compare(radii, inside, unclear):
+        gap, slack = radii - squared, error + 2.0**-22 * radii  # the radius itself was rounded to float32
+        found = jnp.where(gap > slack, jnp.uint8(inside), jnp.uint8(unclear))
+        return jnp.where((gap >= -slack) & real, found, jnp.uint8(0))
 
-    inside, unclear = compare(y_radii[None, :])
-    of_row, unclear_row = compare(x_radii[:, None])
-    kinds = unclear.astype(jnp.uint8) + 2 * unclear_row.astype(jnp.uint8)
-    hits = jnp.sum(inside, axis=1, dtype=jnp.int32)
-    return hits, jnp.any(inside, axis=0), jnp.any(of_row, axis=0), jnp.any(kinds > 0, axis=1), kinds
+    codes = compare(y_radii[None, :], INSIDE, OPEN) | compare(x_radii[:, None], REACHED, REACH_OPEN)
+    codes = jax.lax.optimization_barrier(codes)  # computed once, and not again for each of what follows
+    of_rows, of_columns = (jax.lax.reduce(codes, jnp.uint8(0), jax.lax.bitwise_or, (axis,)) for axis in (1, 0))
+    return jnp.sum((codes & INSIDE).astype(jnp.int32), axis=1), of_rows, of_columns, codes
