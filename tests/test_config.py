@@ -313,7 +313,7 @@ PREPARE_REFUSED = {
     "a reference as text": (small(data__n_reference="all"), "config.data.n_reference=all must leave"),
     "lenet on vectors": (small("gaussian", metrics__features="lenet"), "features 'lenet' see images of 4x4 to 32x32"),
     "unknown features": (small(metrics__features="vgg"), "unknown features 'vgg'; choose from"),
-    "an unknown metric": (small(metrics__names=("fd", "fid")), "unknown metric 'fid'; config.metrics.names are among"),
+    "an unknown metric": (small(metrics__names=("fd", "fid")), "unknown metric 'fid'; FID is 'fd' with Inception"),
     "a metric twice": (small(metrics__names=("fd", "fd")), "metric 'fd' is named twice"),
     "an unknown family": (
         small(model__family="oracle"),

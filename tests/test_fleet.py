@@ -255,7 +255,7 @@ class Machine:
         cells, kept = self.fleet.spread(self.job.cells(self.job.runs[:n])), self._blank(n)
         work = jax.eval_shape(programs["begin"].mapped, self.shared, cells, kept, t)
         out = jax.eval_shape(programs["finish"].mapped, self.shared, cells, (kept, work), t)[1]
-        carries = {"begin": kept, "fit": (kept, work), "finish": (kept, work), "evaluate": out["features"]}
+        carries = {"begin": kept, "fit": (kept, work), "finish": (kept, work), "evaluate": out["seen"]}
         with ThreadPoolExecutor(len(programs)) as pool:
             for done in [pool.submit(programs[k].compile, self.shared, cells, c, t) for k, c in carries.items()]:
                 done.result()
@@ -293,7 +293,7 @@ class Machine:
                 work, curve = self.programs["fit"](self.shared, cells, (kept, work), t)
                 assert curve.shape[:2] == (self.job.plan.devices, self.job.plan.runs_per_device)
             kept, out = self.programs["finish"](self.shared, cells, (kept, work), t)
-            states = self.programs["evaluate"](self.shared, cells, out["features"], t)
+            states = self.programs["evaluate"](self.shared, cells, out["seen"], t)
             host = functools.partial(self.fleet.gather, runs=n)
             states = host(states)
             yield Record(
@@ -330,7 +330,8 @@ def agree(ours: list[Record], theirs: list[Record], pick=slice(None), atol=2e-3)
         for x, y in zip(jax.tree.leaves(a.fitted), jax.tree.leaves(take(b.fitted)), strict=True):
             np.testing.assert_allclose(x, y, atol=atol)
         for name in a.out:
-            np.testing.assert_allclose(a.out[name], take(b.out[name]), atol=atol, err_msg=name)
+            for x, y in zip(jax.tree.leaves(a.out[name]), jax.tree.leaves(take(b.out[name])), strict=True):
+                np.testing.assert_allclose(x, y, atol=atol, err_msg=name)
         values = b.values if pick == slice(None) else [b.values[i] for i in pick]
         for x, y in zip(a.values, values, strict=True):
             assert x["fd"] == pytest.approx(y["fd"], rel=0.02)
@@ -341,7 +342,7 @@ def agree(ours: list[Record], theirs: list[Record], pick=slice(None), atol=2e-3)
 def test_runs_of_the_grid_differ_by_more_than_the_tolerance():
     """Without this the comparisons below would prove nothing."""
     job, records = machine("grid four").job, outcome("grid four")
-    last = records[-1].out["features"]
+    last = records[-1].out["seen"].generated
     for i, j in ((0, 1), (0, 2), (0, len(job.runs) - 1)):
         assert np.abs(last[i] - last[j]).max() > 0.1, (job.runs[i], job.runs[j])
     assert np.isfinite([v["fd"] for r in records for v in r.values]).all()
@@ -479,7 +480,7 @@ def test_a_run_that_diverges_is_dead_and_disturbs_nobody():
                     np.testing.assert_array_equal(a[others], b[others])
         assert [record.values[i] for i in others] == [reference.values[i] for i in others]
         assert (record.values[poisoned]["fd"] is None) == (t > 1)
-    assert np.isnan(records[1].out["features"][poisoned]).any()
+    assert np.isnan(records[1].out["seen"].generated[poisoned]).any()
 
 
 def test_samples_of_images_are_clipped_and_the_memory_holds_the_first_of_them():
@@ -488,7 +489,7 @@ def test_samples_of_images_are_clipped_and_the_memory_holds_the_first_of_them():
         assert np.abs(record.out["grid"]).max() <= 1
         assert record.out["grid"].shape[1:] == (2, 8, 8, 1)
     first = outcome("grid four")[0]
-    seen = first.out["features"]
+    seen = first.out["seen"].generated
     np.testing.assert_array_equal(first.kept.memory.x[:, 0, : seen.shape[1]].reshape(seen.shape), seen)
 
 

@@ -63,7 +63,7 @@ def test_what_readers_are_told_is_plain_json():
     ("names", "message"),
     [
         ((), "config.metrics.names is empty; choose from fd,"),
-        (("fd", "fid"), "unknown metric 'fid'; config.metrics.names are among fd,"),
+        (("fd", "fid"), "features; config.metrics.names are among fd,"),
         (("fd", "recall", "fd"), "metric 'fd' is named twice in config.metrics.names"),
         (("memorization",), "metric 'memorization' compares with what the generator was trained on; name that"),
         (("authenticity",), "metric 'authenticity' compares with what the generator was trained on"),
