@@ -13,6 +13,7 @@ from madbench.errors import UserError
 from madbench.metrics import METRICS, Comparison, Evaluator, Known, Training, features, select
 from madbench.metrics.features import Extractor
 from madbench.metrics.screened import Engine
+from madbench.metrics.tiles import all_finite
 from madbench.samples import Samples
 
 DEFAULT = ("fd", "fd_inf", "kid", "precision", "recall", "density", "coverage", "vendi")
@@ -205,10 +206,10 @@ def _comparison(generated, reference, labels, training) -> Comparison:
 
 def _values(evaluator: Evaluator, comparison: Comparison) -> dict[str, float | None]:
     trained = [] if comparison.training is None else [comparison.training.features]
-    if not all(np.isfinite(x).all() for x in (comparison.generated, comparison.reference, *trained)):
+    if not all_finite(comparison.generated, comparison.reference, *trained):
         return {metric.name: None for metric in evaluator.metrics}
-    with jax.enable_x64(True):
-        return evaluator.compute(evaluator.states(comparison))
+    with jax.enable_x64(True):  # one after the other, so that no more is held than one needs
+        return {m.name: m.compute(jax.tree.map(np.asarray, m.state(comparison))) for m in evaluator.metrics}
 
 
 # ---- from files to features ------------------------------------------------------------------------------------------

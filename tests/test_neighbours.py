@@ -1,6 +1,9 @@
 """Both engines of nearest neighbours against loops over NumPy's differences, on sets made to mislead them."""
 
+import collections
+import dataclasses
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +11,8 @@ import numpy as np
 import pytest
 from clouds import PAIRS, SCREENED, cloud, clusters, grid_points, radii, squared
 
-from madbench.metrics import neighbours, screened, tiles
+from madbench.metrics import candidates, neighbours, screened, tiles
+from madbench.metrics.candidates import NOBODY
 
 ENGINES = {"traced": neighbours, "screened": SCREENED}
 both = pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
@@ -221,70 +225,129 @@ def test_float32_alone_is_wrong_where_the_engine_is_right():
     np.testing.assert_array_equal(index, distance.argmin(axis=1))
 
 
+LADDERS = {"bfloat16": ("bfloat16", "float32"), "float32": ("float32",), "float64": ()}
+
+
+@pytest.mark.parametrize("screens", LADDERS.values(), ids=LADDERS)
+@every_set
+def test_the_precision_of_screening_changes_nothing(name, screens):
+    """Not even the last bit. Without any there is float64; balls need one."""
+    a, b = SETS[name]
+    engine = dataclasses.replace(SCREENED, tile=37, screens=screens or ("float32",))
+    ids = np.arange(len(a), dtype=np.int32)
+    np.testing.assert_array_equal(engine._kth(a, a, ids, 5, screens)[1], SCREENED.within(a, 5))
+    np.testing.assert_array_equal(
+        engine._kth(a, b, np.full_like(ids, NOBODY), 1, screens)[1], SCREENED.nearest(a, b)[1]
+    )
+    if screens:
+        for x, y in zip(engine.cross(a, b, *truth(name)[:2]), SCREENED.cross(a, b, *truth(name)[:2]), strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+def test_a_device_that_is_faster_in_bfloat16_screens_in_it():
+    fast = screened.precisions((types.SimpleNamespace(platform="gpu"),))
+    assert fast == ("bfloat16", "float32")
+    assert screened.precisions(tuple(jax.local_devices())) in (fast, ("float32",))
+    assert SCREENED.screens == screened.precisions(SCREENED.devices)
+
+
 @pytest.fixture
-def rows(monkeypatch):
-    """Which rows float32 could not decide."""
-    seen, decide = [], screened._rows
+def tiles_in(monkeypatch):
+    """How many tiles were screened in which precision, "float64" for rows."""
+    seen = collections.Counter()
 
-    def count(queries, points, rows, *rest):
-        seen.extend(rows)
-        return decide(queries, points, rows, *rest)
+    def counted(function, name):
+        def call(row, *rest):
+            seen[name or str(row.x.dtype)] += 1
+            return function(row, *rest)
 
-    monkeypatch.setattr(screened, "_rows", count)
+        return call
+
+    for module, function, name in (
+        (tiles, "near_of_tile", None),
+        (tiles, "balls_of_tile", None),
+        (screened, "in_float64", "float64"),
+    ):
+        monkeypatch.setattr(module, function, counted(getattr(module, function), name))
     return seen
 
 
-def test_what_float64_cannot_decide_either_is_decided_by_differences(rows):
-    """On a circle around the first point all others tie, more than there are candidates."""
+def test_each_precision_is_used_where_the_one_before_cannot_tell(tiles_in, monkeypatch):
+    """Two clusters, as wide as their distance, a hundredth of it, a millionth."""
+    monkeypatch.setattr(candidates, "MOST", 36)
+    engine = dataclasses.replace(SCREENED, screens=LADDERS["bfloat16"])
+    for width, needed in ((1.0, ["bfloat16"]), (0.01, ["bfloat16", "float32"]), (1e-6, list(LADDERS))):
+        tiles_in.clear()
+        x = clusters(100, 3, 0, 2, width)
+        np.testing.assert_allclose(engine.within(x, 5), radii(x), rtol=1e-12)
+        assert list(tiles_in) == needed, width
+    tiles_in.clear()
+    engine.cross(x, x, radii(x), radii(x))
+    assert tiles_in["float32"] == tiles_in["bfloat16"] == 49  # none is clear, and only differences decide
+
+
+def test_copies_are_not_looked_at_twice(tiles_in, monkeypatch):
+    """Of more copies than candidates, each is at distance 0 from its neighbours, and no precision tells more."""
+    monkeypatch.setattr(candidates, "MOST", 8)
+    x = np.repeat(cloud(2, 3, 0), 30, axis=0)
+    assert not SCREENED.within(x, 5).any()
+    assert set(tiles_in) == {SCREENED.screens[0]}
+
+
+def test_what_float64_cannot_decide_either_is_decided_by_differences(tiles_in, monkeypatch):
+    """On a circle around the first point all others tie, more than there may be candidates."""
+    monkeypatch.setattr(candidates, "MOST", 8)
     circle = np.asarray([(x, y) for x in range(-65, 66) for y in range(-65, 66) if x * x + y * y == 65**2], np.float32)
     points = np.concatenate([np.zeros((1, 2), np.float32), circle])
-    assert len(circle) > 5 + screened.SPARE
+    assert len(circle) > 8
     np.testing.assert_array_equal(SCREENED.within(points, 5), radii(points))
-    assert 0 in rows
-    rows.clear()
+    assert tiles_in.pop("float64") == 1
     index, found = SCREENED.nearest(points[:1], circle)
     assert (index[0], found[0]) == (0, 65**2)  # the first of equals
-    assert rows == [0]
+    assert tiles_in["float64"] == 1
 
 
 @pytest.mark.parametrize("name", ["tight clusters far apart", "far from each other", "overlapping"])
-def test_what_float64_can_decide_is_not_left_to_differences(name, monkeypatch):
+def test_what_products_can_decide_is_not_left_to_differences(name, monkeypatch):
     """Else a collapsed set would cost as much as all its pairs."""
+    monkeypatch.setattr(candidates, "MOST", 8)
     a, b = SETS[name]
-    pairs, differences = [], screened.differences
+    pairs, differences = [], candidates.differences
 
     def count(x, y, i, j):
         pairs.append(len(i))
         return differences(x, y, i, j)
 
-    monkeypatch.setattr(screened, "differences", count)
+    monkeypatch.setattr(candidates, "differences", count)
     SCREENED.within(a, 5)
     SCREENED.nearest(a, b)
-    assert sum(pairs) < (9 + 9) * len(a)  # of candidates in float32, and of the k-th in float64
+    assert 0 < sum(pairs) < 16 * len(a)
 
 
 def test_pairs_without_a_decision_are_worked_off_in_parts(monkeypatch):
     """Copies tie by the million: here 35 pairs at a time."""
-    monkeypatch.setattr(screened, "PAIRS", 35)
+    monkeypatch.setattr(screened, "WAITING", 35)
     test_balls_hold_what_lies_in_them(SCREENED, "many duplicates of few")
     test_radii_are_distances_to_the_fifth_other(SCREENED, "overlapping")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_sets_that_are_not_finite_come_back_at_once(bad, rows):
+def test_sets_that_are_not_finite_come_back_at_once(bad, tiles_in):
     x = cloud(50, 3, 0)
     x[7, 1] = bad
     assert np.isnan(SCREENED.within(x, 5)).all()
     assert np.isnan(SCREENED.nearest(cloud(9, 3, 1), x)[1]).all()
-    assert not rows
+    assert not tiles_in
 
 
-def test_the_bound_on_the_error_holds():
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_bound_on_the_error_holds(dtype):
     """Tiles' distances are off by less than they say, and by more than a thousandth of it where nothing underflows."""
     for d, scale in ((3, 1.0), (300, 1.0), (3, 1e-20), (3, 1e-30)):
         x, y = (cloud(64, d, seed, scale) for seed in (0, 1))
-        squares = [np.einsum("ij,ij->i", v, v, dtype=np.float64).astype(np.float32) for v in (x, y)]
-        found, error, real = (np.float64(leaf) for leaf in tiles.approximate(jnp.asarray(x), squares[0], y, squares[1]))
+        frame = tiles.Frame(np.zeros(d), 1.0)
+        a, b = (next(tiles.cut(v, frame, 64, SCREENED.devices, dtype)).placed[0] for v in (x, y))
+        found, error, real = (np.float64(leaf) for leaf in tiles.approximate(a, b))
         off = np.abs(found - squared(x, y))
         assert real.all()
         assert (off <= error).all(), (d, scale)

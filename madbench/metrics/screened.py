@@ -1,28 +1,41 @@
-"""Nearest neighbours of sets of any size: screened in float32, decided in float64.
+"""Nearest neighbours of sets of any size: screened in few bits, decided in float64.
 
-A tile of pairs is one float32 matrix product, twice as fast as float64 on a CPU and much more on most accelerators,
-with a bound on its error. What the bound cannot decide (one pair in some ten thousand) is computed again: the squared
-difference itself, in float64. So the answers are exact, at the cost of float32; of a set against itself half the tiles
-are enough. Rows whose neighbours are too close to each other for float32, as in a generator that has collapsed to a few
-images, are screened once more in float64. Tiles are dealt out to all local devices, and never more than a few are held.
+A tile of pairs is one matrix product in bfloat16, or in float32 where the device is no faster in less, with a bound on
+its error. What the bound cannot decide is screened again in float32, then in float64, and what is left (some ten
+thousandths of the pairs) is computed as the difference itself, in float64. So the answers are exact, at the cost of the
+first screening; of a set against itself half the tiles are enough. Rows go to the next precision where their neighbours
+are too close to each other, as in a generator that has collapsed to a few images. Tiles are dealt out to all local
+devices, and never more than a few are held.
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
+from scipy.linalg import blas
 
 from madbench.metrics import tiles
+from madbench.metrics.candidates import NOBODY, Candidates, Pairs, differences, in_float64, settle
 from madbench.metrics.moments import Moments
 from madbench.metrics.neighbours import Cross
 
-SPARE = 4  # candidates beyond those asked for, so that rounding seldom leaves a row undecided
-PAIRS = 2**20  # numbers of the pairs whose differences are taken at once
-ROWS = 2**21  # pairs of undecided rows that are held at once
 UNCLEAR = tiles.OPEN | tiles.REACH_OPEN
-BLOCK = 1024  # points that are held in float64 at once
+MANY = 1 / 64  # a tile with more unclear pairs than this share is screened again
+WAITING = 2**20  # pairs that wait for a decision
+BLOCK = 512  # samples that are held in float64 at once
+
+
+def precisions(devices: tuple) -> tuple[str, ...]:
+    """What to screen in, one after the other: any choice gives the same answers."""
+    flags = pathlib.Path("/proc/cpuinfo")
+    if devices[0].platform != "cpu" or (
+        flags.exists() and {"avx512_bf16", "amx_bf16"} & set(flags.read_text().split())
+    ):
+        return "bfloat16", "float32"
+    return ("float32",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +45,15 @@ class Engine:
     Attributes:
       devices: to share the tiles.
       tile: rows and columns of a tile, at most.
+      screens: precisions of the products, the fastest that `devices` have by default.
     """
 
     devices: tuple[Any, ...] = dataclasses.field(default_factory=lambda: tuple(jax.local_devices()))
-    tile: int = 1024
+    tile: int = 768
+    screens: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "screens", self.screens or precisions(self.devices))
 
     def within(self, points: np.ndarray, k: int, size: int | None = None) -> np.ndarray:
         """Squared distance of each of `points [n, d]` to its k-th other, float64 `[n]`; NaN for padding past `size`.
@@ -45,7 +63,11 @@ class Engine:
         points = np.asarray(points, np.float32)
         members = points[: points.shape[0] if size is None else int(size)]
         found = np.full(points.shape[0], np.nan)
-        found[: len(members)] = self._kth(members, members, k)[1] if len(members) > k else np.inf
+        found[: len(members)] = (
+            self._kth(members, members, np.arange(len(members), dtype=np.int32), k, self.screens)[1]
+            if len(members) > k
+            else np.inf
+        )
         return found
 
     def nearest(self, queries: np.ndarray, points: np.ndarray, size: int | None = None) -> tuple[np.ndarray, ...]:
@@ -55,7 +77,8 @@ class Engine:
         """
         points = np.asarray(points, np.float32)
         points = points[: points.shape[0] if size is None else int(size)]
-        index, squared = self._kth(np.array(queries, np.float32), points, 1)
+        queries = np.asarray(queries, np.float32)
+        index, squared = self._kth(queries, points, np.full(len(queries), NOBODY, np.int32), 1, self.screens)
         return index.astype(np.int32), squared
 
     def cross(self, queries, points, query_radii, point_radii) -> Cross:
@@ -76,81 +99,116 @@ class Engine:
             reached[y[by_query & (squared <= query_radii[x])]] = True
 
         undecided = _Pairs(decide)
-        frame = tiles.frame_of(queries, points)
-        scaled = [radii * frame.scale**2 for radii in (query_radii, point_radii)]
-        radii = lambda row, column: (tiles.padded(scaled[0], row), tiles.padded(scaled[1], column))
-        columns = list(tiles.cut(points, frame, self.tile, self.devices))
-        for row, column, tile in tiles.run(
-            tiles.every(self._in_turn(queries, frame), columns), radii, tiles.balls_of_tile
-        ):
-            hits, of_rows, of_columns, codes = tile
-            counts[:, row.members] += np.asarray(hits)[: row.size]
-            of_columns = np.asarray(of_columns)[: column.size]
+        for row, column, hits, of_columns, (x, y, kind) in self._balls(queries, points, query_radii, point_radii):
+            counts[:, row.members] += hits
             covered[column.members] |= (of_columns & tiles.INSIDE) > 0
             reached[column.members] |= (of_columns & tiles.REACHED) > 0
-            some = np.flatnonzero(np.asarray(of_rows)[: row.size] & UNCLEAR)
-            if some.size:
-                codes = np.asarray(codes)[some] & UNCLEAR
-                x, y = np.nonzero(codes)
-                undecided.add(some[x] + row.start, y + column.start, codes[x, y])
+            undecided.add(x + row.start, y + column.start, kind)
         undecided.flush()
         return Cross(*counts.astype(np.int32), covered, reached)
+
+    def _balls(self, queries, points, query_radii, point_radii) -> Iterator[tuple]:
+        """(row side, column side, hits, codes of the columns, (row, column, code) of unclear pairs) of every tile.
+
+        A tile with many unclear pairs is left to the next precision.
+        """
+        frame = tiles.frame_of(queries, points)
+        of_queries, of_points = ((r * frame.scale**2).astype(np.float32) for r in (query_radii, point_radii))
+        radii = lambda row, column: (row.fitted(of_queries, -1.0), column.fitted(of_points, -1.0))  # of padding: none
+        wanted = None
+        for screen in self.screens:
+            rows, columns = self._cut(queries, frame, screen, turns=True), list(self._cut(points, frame, screen))
+            pairs = (p for p in tiles.every(rows, columns) if wanted is None or (p.row.start, p.column.start) in wanted)
+            again = set()
+            for row, column, tile in tiles.run(pairs, radii, tiles.balls_of_tile):
+                hits, of_rows, of_columns, codes = tile
+                some = np.flatnonzero(np.asarray(of_rows)[: row.size] & UNCLEAR)
+                kind = np.asarray(codes)[some] & UNCLEAR if some.size else np.zeros((0, 1), np.uint8)
+                x, y = np.divmod(np.flatnonzero(kind > 0), kind.shape[1])
+                if len(x) > MANY * row.size * column.size and screen != self.screens[-1]:
+                    again.add((row.start, column.start))
+                else:
+                    unclear = some[x], y, kind[x, y]
+                    yield row, column, np.asarray(hits)[: row.size], np.asarray(of_columns)[: column.size], unclear
+            if not again:
+                break
+            wanted = again
 
     def moments(self, features: np.ndarray) -> Moments:
         """As `moments.moments`, by BLAS, which knows that xᵀx is symmetric; FD is finished on the host anyway."""
         n, d = features.shape
-        scatter = np.zeros((d, d))
+        scatter = np.zeros((d, d), order="F")  # its upper triangle
+        centred = np.empty((min(n, BLOCK), d))
         with np.errstate(invalid="ignore", over="ignore"):  # what is not finite has no metrics
             mean = features.mean(axis=0, dtype=np.float64)  # of equal float32 numbers exactly they
             for start in range(0, n, BLOCK):
-                centred = features[start : start + BLOCK].astype(np.float64)
-                centred -= mean
-                scatter += centred.T @ centred
+                block = features[start : start + BLOCK]
+                own = np.subtract(block, mean, out=centred[: len(block)], dtype=np.float64)
+                scatter = blas.dsyrk(1.0, own.T, beta=1.0, c=scatter, overwrite_c=True)
+        for low in range(0, d, BLOCK):
+            high = low + BLOCK
+            corner = np.triu(scatter[low:high, low:high])
+            scatter[low:high, low:high] = corner + np.triu(corner, 1).T
+            scatter[high:, low:high] = scatter[low:high, high:].T
         return Moments(np.float64(n), mean, scatter)
 
     # ---- the k-th nearest ------------------------------------------------------------------------------------------
 
-    def _kth(self, queries, points, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Index int64 and squared distance float64 `[n]` of the k-th nearest; of the same array, among the others."""
-        same = points is queries
-        n, m = len(queries), len(points)
+    def _kth(self, queries, points, ids: np.ndarray, k: int, screens: tuple[str, ...]) -> tuple[np.ndarray, ...]:
+        """Index int64 and squared distance float64 `[n]` of the k-th nearest of the points, itself not counted.
+
+        Args:
+          ids: int32 `[n]`, place of each query among the points; NOBODY where it is none of them.
+          screens: precisions, the fastest first; float64 comes last anyway.
+        """
+        index, kth = np.zeros(len(queries), np.int64), np.full(len(queries), np.nan)
         if not tiles.all_finite(queries, points):
-            return np.zeros(n, np.int64), np.full(n, np.nan)
-        best = _Best(n, min(k + SPARE, m - same))
+            return index, kth
         frame = tiles.frame_of(queries, points)
-        settings = lambda r, c: (best.index.shape[1], same, same and r.start == c.start)
-        columns = list(tiles.cut(points, frame, self.tile, self.devices))
-        pairs = tiles.half(columns) if same else tiles.every(self._in_turn(queries, frame), columns)
-        of_rows = np.empty(n, np.float32)  # squared norms
-        for row, column, tile in tiles.run(pairs, settings, tiles.nearest_of_tile):
-            by_row, by_column = tile
-            best.offer(row, *by_row, column.start)
-            if by_column:
-                best.offer(column, *by_column, row.start)
-            of_rows[row.members] = np.asarray(row.squares[0])[: row.size]
-        of_columns = np.concatenate([np.asarray(side.squares[0])[: side.size] for side in columns])
-        norms = of_rows[:, None].astype(np.float64) + of_columns[best.index]
-        lower = best.bound.astype(np.float64)
-        upper = lower + 2.01 * tiles.error_bound(norms, queries.shape[1], np.float32)
-        at_least, at_most = lower[:, k - 1], np.partition(upper, k - 1, axis=1)[:, k - 1]
-        # Some candidates are surely nearer than the k-th, some surely farther; the others are computed.
-        nearer = upper < at_least[:, None]
-        row, column = np.nonzero(~nearer & (lower <= at_most[:, None]))
-        squared = np.full(lower.shape, np.inf)
-        squared[row, column] = differences(queries, points, row, best.index[row, column]) * frame.scale**2
-        order = np.lexsort((best.index, squared), axis=1)
-        place = np.take_along_axis(order, (k - 1 - nearer.sum(axis=1))[:, None], axis=1)
-        index, kth = (np.take_along_axis(a, place, axis=1)[:, 0] for a in (best.index, squared))
-        # All that are no candidates are at least as far as the last candidate's lower bound.
-        decided = (kth <= lower[:, -1]) | (kth == 0) | (lower.shape[1] == m - same)
-        undecided = np.flatnonzero(~decided)
-        kth /= frame.scale**2
-        index[undecided], kth[undecided] = _rows(queries, points, undecided, k, same, frame)
+        if not screens:
+            return in_float64(queries, points, ids, k, frame)
+        pairs, given_up, likely = self._candidates(queries, points, ids, k, frame, screens[0]).end()
+        kept = np.setdiff1d(np.arange(len(queries)), given_up)
+        index[kept], kth[kept] = settle(queries, points, pairs, k)
+        # Where these are copies, they are the nearest, whatever else there is.
+        index[given_up], kth[given_up] = settle(queries, points, likely, k)
+        rest = given_up[kth[given_up] > 0]
+        if 2 * rest.size > len(queries):  # of a set against itself, half the tiles are enough
+            return self._kth(queries, points, ids, k, screens[1:])
+        if rest.size:
+            index[rest], kth[rest] = self._kth(queries[rest], points, ids[rest], k, screens[1:])
         return index, kth
 
-    def _in_turn(self, queries: np.ndarray, frame: tiles.Frame) -> Iterator[tiles.Side]:
-        """Sides of the queries, of which no more than a few are placed at once."""
-        return tiles.cut(queries, frame, self.tile, self.devices, turns=True)
+    def _candidates(self, queries, points, ids, k: int, frame: tiles.Frame, screen: str) -> Candidates:
+        """For a place among the k nearest: first of one tile for each row, then, within the limits so found, of all."""
+        same = points is queries
+        found = Candidates(len(queries), k)
+        columns = list(self._cut(points, frame, screen))
+        places = np.arange(len(points), dtype=np.int32)
+        nothing = np.full(len(points), -np.inf, np.float32)
+
+        def settings(row, column):
+            of_columns = found.most if same and row is not column else nothing
+            limits = row.fitted(found.most, -np.inf), column.fitted(of_columns, -np.inf)
+            return row.fitted(ids, NOBODY), column.fitted(places, NOBODY - 1), *limits
+
+        rows = lambda: columns if same else self._cut(queries, frame, screen, turns=True)
+        first = (tiles.Pair(row, columns[i * same], i) for i, row in enumerate(rows()))
+        for row, column, (lower, _) in tiles.run(first, settings, tiles.near_of_tile):
+            lower = np.asarray(lower)[: row.size, : column.size]
+            found.offer(_pairs(row, column, lower, lower <= _limits(row, column, lower, k)))
+        others = (tiles.Pair(r, c, i) for i, r in enumerate(rows()) for c in columns[i * same + 1 :])
+        for row, column, (lower, codes) in tiles.run(others, settings, tiles.near_of_tile):
+            lower, codes = np.asarray(lower), np.asarray(codes)
+            found.offer(_pairs(row, column, lower, (codes & tiles.FOR_ROW) > 0))
+            if same:
+                pairs = _pairs(row, column, lower, (codes & tiles.FOR_COLUMN) > 0)
+                found.offer(pairs._replace(row=pairs.column, column=pairs.row))
+        return found
+
+    def _cut(self, x: np.ndarray, frame: tiles.Frame, screen: str, turns: bool = False) -> Iterator[tiles.Side]:
+        """Sides of tiles; in `turns` they lie on one device each, and no more than a few are placed at once."""
+        return tiles.cut(x, frame, self.tile, self.devices, screen, turns)
 
 
 class _Pairs:
@@ -164,7 +222,7 @@ class _Pairs:
     def add(self, *arrays: np.ndarray) -> None:
         self._waiting.append(arrays)
         self._count += len(arrays[0])
-        if self._count > PAIRS:
+        if self._count > WAITING:
             self.flush()
 
     def flush(self) -> None:
@@ -173,65 +231,19 @@ class _Pairs:
         self._waiting, self._count = [], 0
 
 
-class _Best:
-    """The candidates of each row with the smallest lower bounds so far, those first."""
-
-    def __init__(self, n: int, count: int):
-        self.bound = np.full((n, count), np.inf, np.float32)
-        self.index = np.zeros((n, count), np.int64)
-
-    def offer(self, side: tiles.Side, bounds: jax.Array, index: jax.Array, offset: int) -> None:
-        """Takes candidates `[side, c]` of one tile, whose columns begin at `offset`."""
-        rows, size = side.members, side.size
-        all_bounds = np.concatenate([self.bound[rows], np.asarray(bounds)[:size]], axis=1)
-        all_index = np.concatenate([self.index[rows], np.asarray(index)[:size] + offset], axis=1)
-        order = np.argsort(all_bounds, axis=1, kind="stable")[:, : self.bound.shape[1]]
-        self.bound[rows] = np.take_along_axis(all_bounds, order, axis=1)
-        self.index[rows] = np.take_along_axis(all_index, order, axis=1)
+def _limits(row: tiles.Side, column: tiles.Side, lower: np.ndarray, k: int) -> np.ndarray:
+    """Upper bounds `[a, 1]` on the k-th squared distance in one tile, of lower bounds `[a, b]`; ∞ where it has no k."""
+    if k > column.size:
+        return np.full((row.size, 1), np.inf)
+    nearest = np.partition(lower, k - 1, axis=1)[:, k - 1]
+    farthest = np.argmax(column.squares)
+    return (nearest + 2.01 * tiles.errors(row, column, np.arange(row.size), farthest))[:, None]
 
 
-# ---- decisions, in float64 -------------------------------------------------------------------------------------------
-
-
-def differences(a: np.ndarray, b: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """‖a_i - b_j‖² in float64 of pairs of rows `i [p]`, `j [p]`: `[p]`.
-
-    Row by row in one order of summation, so that equal pairs have equal distances wherever they stand.
-    """
-    found = np.empty(len(i))
-    size = max(1, PAIRS // a.shape[1])
-    for start in range(0, len(i), size):
-        part = slice(start, start + size)
-        difference = np.subtract(a[i[part]], b[j[part]], dtype=np.float64)
-        found[part] = np.einsum("ij,ij->i", difference, difference)
-    return found
-
-
-def _rows(queries, points, rows: np.ndarray, k: int, same: bool, frame: tiles.Frame) -> tuple[np.ndarray, np.ndarray]:
-    """The k-th nearest (index, squared distance) of rows that float32 cannot decide: screened again in float64.
-
-    What even that leaves open, ties above all, is settled by the differences themselves.
-    """
-    found_index, found = np.zeros(len(rows), np.int64), np.zeros(len(rows))
-    step = max(1, ROWS // len(points))
-    for start in range(0, len(rows), step):
-        some = rows[start : start + step]
-        x = queries[some] - frame.centre
-        norms = np.empty((len(some), len(points)))
-        squared = np.empty_like(norms)
-        for column in range(0, len(points), BLOCK):
-            y, block = points[column : column + BLOCK] - frame.centre, np.s_[:, column : column + BLOCK]
-            norms[block] = np.einsum("ij,ij->i", x, x)[:, None] + np.einsum("ij,ij->i", y, y)
-            squared[block] = norms[block] - 2 * (x @ y.T)
-        if same:
-            squared[np.arange(len(some)), some] = np.inf
-        error = tiles.error_bound(norms, x.shape[1], np.float64)
-        at_least, at_most = (np.partition(s, k - 1, axis=1)[:, k - 1 : k] for s in (squared - error, squared + error))
-        nearer = squared + error < at_least
-        i, j = np.nonzero(~nearer & (squared - error <= at_most))
-        exact = differences(queries, points, some[i], j)
-        order = np.lexsort((j, exact, i))  # by row, then distance, then index
-        first = np.searchsorted(i, np.arange(len(some)))
-        place = order[first + k - 1 - nearer.sum(axis=1)]
-        found_index[start : start + step], found[start : start + step] = j[place], exact[place]
-    return found_index, found
+def _pairs(row: tiles.Side, column: tiles.Side, lower: np.ndarray, chosen: np.ndarray) -> Pairs:
+    """The pairs of a tile that are `chosen`, bool `[a, b]`, and neither padding nor a point with itself."""
+    i, j = np.divmod(np.flatnonzero(chosen), chosen.shape[1])
+    bound = lower[i, j].astype(np.float64)
+    real = np.isfinite(bound)
+    i, j, bound = i[real], j[real], bound[real]
+    return Pairs(i + row.start, j + column.start, bound, bound + 2.01 * tiles.errors(row, column, i, j))
