@@ -12,12 +12,14 @@ from madbench import loops
 from madbench.metrics import Comparison, Evaluator, Training
 from madbench.models import Family
 from madbench.randomness import Role, key_for
-from madbench.samples import Samples
+from madbench.samples import Samples, decode, encode
 from madbench.training_set import TrainingSet
 
 # Training sets up to this many bytes are copied together before a segment of the fit: that costs one pass over the set
 # and saves a third of each batch's reading (12 % of a step of the quickstart). Larger ones are read in place.
 GATHER_BELOW = 2**26
+# Synthetic samples that come from one key: at most so many, and so many numbers.
+BLOCK, BLOCK_NUMBERS = 2**14, 2**26
 
 
 class Cell(NamedTuple):
@@ -109,10 +111,11 @@ class Generation:
     stepwise: bool = False
     features_on_host: bool = False
 
-    def blank(self, shape: tuple[int, ...]) -> Kept:
+    def blank(self, source: Any) -> Kept:
         """`Kept` before generation 1, as shapes; every array is then all zeros, and `alive` True."""
         rows = (self.shapes.slots, self.shapes.rows)
-        memory = Samples(jax.ShapeDtypeStruct((*rows, *shape), jnp.float32), jax.ShapeDtypeStruct(rows, jnp.int32))
+        x = jax.ShapeDtypeStruct((*rows, *source.shape), source.stored)
+        memory = Samples(x, jax.ShapeDtypeStruct(rows, jnp.int32))
         params = jax.eval_shape(self.family.init, jax.random.key(0)).params if self.finetunes else ()
         return Kept(memory, params, jax.ShapeDtypeStruct((), jnp.bool))
 
@@ -149,15 +152,15 @@ class Generation:
         training_set = self._training_set(shared, cell, kept, work, t)
         n_real, n_synthetic = training_set.counts()
         n = max(self.n_samples, self.shapes.rows)
-        samples = self.family.sample(key_for(cell.seed, t, Role.SAMPLE), work.state, n, cell.bias)
+        samples = self._drawn(source, cell, work.state, n, t)
         # Only what this loop's memory or the metrics see: `n` follows from the whole grid.
         seen = jnp.arange(n) < jnp.maximum(cell.loop.n_synthetic, self.n_samples)
         finite = jnp.all(jnp.isfinite(samples.x.reshape(n, -1)), axis=1)
         alive = kept.alive & jnp.all(finite | ~seen) & _finite(work.state)
-        samples = samples._replace(x=_clip(samples.x, source.bounds))
+        samples = samples._replace(x=encode(_clip(samples.x, source.bounds), source.stored))
         out = {
             "seen": Seen(
-                self._features(shared, samples.x[: self.n_samples]),
+                self._features(shared, decode(samples.x[: self.n_samples])),
                 self._training(shared, training_set) if self.evaluator.needs_training else None,
             ),
             "n_real": n_real,
@@ -168,7 +171,7 @@ class Generation:
             grid = self.family.sample(key_for(cell.seed, 0, Role.GRID), work.state, self.n_grid, cell.bias)
             out["grid"] = _clip(grid.x, source.bounds)
         if self.keeps_points:
-            out["samples"] = samples.x[: self.n_samples]
+            out["samples"] = decode(samples.x[: self.n_samples])
         params = work.state.params if self.finetunes else ()
         return Kept(loops.remember(kept.memory, samples, t), params, alive), out
 
@@ -176,6 +179,26 @@ class Generation:
         """Each metric's state; traced with 64-bit types enabled."""
         labels = shared.source.reference.y
         return self.evaluator.states(Comparison(seen.generated, shared.reference, labels, seen.training))
+
+    def block(self, source: Any) -> int:
+        """How many samples come from one key, a multiple of the number of classes."""
+        classes = max(source.num_classes, 1)
+        return max(min(BLOCK, BLOCK_NUMBERS // math.prod(source.shape)) // classes, 1) * classes
+
+    def drawn_block(self, cell: Cell, state: Any, n: int, t: jax.Array, index: jax.Array) -> Samples:
+        """The first `n` samples of block `index`: what one block holds does not depend on how many there are."""
+        key = key_for(cell.seed, t, Role.SAMPLE)
+        key = jnp.where(index > 0, jax.random.fold_in(key, index), key)
+        return self.family.sample(key, state, n, cell.bias)
+
+    def _drawn(self, source: Any, cell: Cell, state: Any, n: int, t: jax.Array) -> Samples:
+        """All `n` samples of a generation."""
+        size = self.block(source)
+        if n <= size:
+            return self.drawn_block(cell, state, n, t, jnp.int32(0))
+        blocks = jnp.arange(-(-n // size), dtype=jnp.int32)
+        samples = jax.lax.map(lambda index: self.drawn_block(cell, state, size, t, index), blocks)
+        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], samples)
 
     def _features(self, shared: Shared, x: jax.Array) -> jax.Array:
         return x if self.features_on_host else shared.extractor(x).astype(jnp.float32)

@@ -75,7 +75,7 @@ class Job:
 
     def shapes(self, runs: int, *, within_fit: bool = False) -> tuple[Kept, Work | None]:
         """Shapes of the state of `runs` runs, on the host; between generations there is no `Work`."""
-        kept = self.generation.blank(self.source.shape)
+        kept = self.generation.blank(self.source)
         work = None
         if within_fit:
             t = jax.ShapeDtypeStruct((), np.int32)
@@ -152,7 +152,7 @@ def prepare(config: Any, *, cache: str = DEFAULT_CACHE, wave_size: int = 0) -> J
     )
     feature_dim = features.dim(plain["metrics"]["features"], source.shape, cache)
     costs = _costs(generation, source, runs[0], feature_dim)
-    kept = cost.tree_bytes(generation.blank(source.shape))
+    kept = cost.tree_bytes(generation.blank(source))
     devices = jax.local_devices()
     plan = fleet.make_plan(
         len(runs),
@@ -264,7 +264,7 @@ def _costs(generation: Generation, source, run: Run, feature_dim: int) -> dict[s
     reference = jax.eval_shape(blind, source.reference.x)
     shared = Shared(shape(source), blind, reference)
     cell = shape(Cell(jax.tree.map(jnp.asarray, loops.inputs(run.loop)), jnp.float32(1), jnp.uint32(0)))
-    kept: Kept = generation.blank(source.shape)
+    kept: Kept = generation.blank(source)
     t = jax.ShapeDtypeStruct((), jnp.int32)
     work: Work = jax.eval_shape(generation.begin, shared, cell, kept, t)
     seen = jax.eval_shape(generation.finish, shared, cell, (kept, work), t)[1]["seen"]

@@ -1,8 +1,9 @@
 """What data, models and metrics hand to each other: `Samples`, and what is known of their distribution."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -16,6 +17,16 @@ class Samples(NamedTuple):
 
     x: jax.Array
     y: jax.Array
+
+
+def encode(x: jax.Array, dtype: np.dtype) -> jax.Array:
+    """`x` as it is kept: images in [-1, 1] as the 256 levels of a file where `dtype` is uint8, anything else as it is."""
+    return jnp.round((x + 1) * 127.5).astype(jnp.uint8) if dtype == np.uint8 else x.astype(dtype)
+
+
+def decode(x: Any) -> Any:
+    """What `encode` has kept, as models see it: uint8 to float32 in [-1, 1]. Of NumPy and of traced arrays."""
+    return x.astype("float32") / 127.5 - 1 if x.dtype == np.uint8 else x
 
 
 class Modes(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from madbench.samples import Samples
+from madbench.samples import Samples, decode
 
 
 @jax.tree_util.register_dataclass
@@ -37,7 +37,11 @@ class TrainingSet:
 
     def batch(self, step: jax.Array, n: int) -> Samples:
         """The `n` samples of optimizer step `step`, drawn uniformly with replacement."""
-        return self.rows(jax.random.randint(jax.random.fold_in(self.key, step), (n,), 0, self.size))
+        return self.rows(self.drawn(step, n))
+
+    def drawn(self, step: jax.Array, n: int) -> jax.Array:
+        """Which samples those are, int32 `[n]`, below `size`."""
+        return jax.random.randint(jax.random.fold_in(self.key, step), (n,), 0, self.size)
 
     def everything(self) -> tuple[Samples, jax.Array]:
         """All samples `[capacity, ...]`, and their weights: 1.0 for members, 0.0 for padding, whose samples are 0."""
@@ -57,7 +61,7 @@ class TrainingSet:
         row = jnp.maximum(-1 - address, 0)
 
         def pick(real_leaf, memory_leaf):
-            synthetic = memory_leaf.reshape(-1, *memory_leaf.shape[2:])[row]
+            synthetic = decode(memory_leaf.reshape(-1, *memory_leaf.shape[2:])[row])
             is_real = (address >= 0).reshape(-1, *(1,) * (synthetic.ndim - 1))
             return jnp.where(is_real, real_leaf, synthetic)
 
@@ -76,7 +80,7 @@ class GatheredSet:
     def rows(self, index: jax.Array) -> Samples:
         return jax.tree.map(lambda leaf: leaf[index], self.samples)
 
-    batch = TrainingSet.batch
+    batch, drawn = TrainingSet.batch, TrainingSet.drawn
 
     def everything(self) -> tuple[Samples, jax.Array]:
         return _without_padding(self.samples, self.size)

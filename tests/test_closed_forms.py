@@ -36,7 +36,7 @@ def drive(generations, loops, n_initial, ddof) -> dict[str, np.ndarray]:
     begin, fit, finish = (fleet.program(f) for f in (generation.begin, generation.fit, generation.finish))
     runs = len(job.runs)
     cells = fleet.spread(job.cells(job.runs))
-    blank = jax.tree.map(lambda s: np.zeros((runs, *s.shape), s.dtype), generation.blank(job.source.shape))
+    blank = jax.tree.map(lambda s: np.zeros((runs, *s.shape), s.dtype), generation.blank(job.source))
     kept = fleet.spread(blank._replace(alive=np.ones(runs, bool)))
     found = np.empty((runs, generations, 2))
     for t in range(1, generations + 1):

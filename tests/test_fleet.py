@@ -275,7 +275,7 @@ class Machine:
         return records
 
     def _blank(self, n):
-        blank = self.job.generation.blank(self.job.source.shape)
+        blank = self.job.generation.blank(self.job.source)
         blank = jax.tree.map(lambda s: np.zeros((n, *s.shape), s.dtype), blank)
         return self.fleet.spread(blank._replace(alive=np.ones(n, bool)))
 
@@ -448,7 +448,7 @@ def test_only_fine_tuning_goes_on_from_the_weights_before():
 
 def test_weights_are_kept_only_where_a_loop_fine_tunes():
     job = tiny(("fully_synthetic",), (1.0,), (0,))
-    assert job.generation.blank(job.source.shape).params == ()
+    assert job.generation.blank(job.source).params == ()
     assert machine("grid four").job.generation.finetunes
 
 

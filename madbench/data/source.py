@@ -18,7 +18,7 @@ import numpy as np
 from madbench import checks
 from madbench.errors import UserError
 from madbench.randomness import Role, key_for
-from madbench.samples import ExactMoments, Modes, Samples
+from madbench.samples import ExactMoments, Modes, Samples, decode
 
 
 class Source(Protocol):
@@ -32,6 +32,7 @@ class Source(Protocol):
         None.
       pool: the training pool, None where endless.
       available: real samples in that pool, None where endless.
+      stored: dtype in which samples are kept: uint8 for images of 256 levels, else float32.
       reference: the samples that metrics compare with; never trained on.
       fingerprint: name, version, count and sha256 of the data.
       density: the exact probability density, on the host: float64 NumPy `[n, d] -> [n]`; None where unknown.
@@ -45,6 +46,7 @@ class Source(Protocol):
     bounds: tuple[float, float] | None
     pool: Samples | None
     available: int | None
+    stored: np.dtype
     reference: Samples
     fingerprint: dict[str, Any]
     density: Callable[[np.ndarray], np.ndarray] | None
@@ -101,14 +103,26 @@ class FiniteSource:
     def available(self) -> int:
         return self.pool.y.shape[0]
 
+    @property
+    def stored(self) -> np.dtype:
+        return np.dtype(self.pool.x.dtype)
+
     def order(self, key: jax.Array) -> jax.Array:
         """A permutation of the pool, int32 `[available]`."""
         return jax.random.permutation(key, jnp.arange(self.available, dtype=jnp.int32))
 
     def at(self, order: jax.Array, positions: jax.Array) -> Samples:
         """Positions past the end start over; `experiment` refuses that unless `reuse_fresh` allows it."""
-        index = order[positions % self.available]
-        return Samples(self.pool.x[index], self.pool.y[index])
+        index = self.index(order, positions)
+        return Samples(decode(self.pool.x[index]), self.pool.y[index])
+
+    def index(self, order: jax.Array, positions: jax.Array) -> jax.Array:
+        """Which sample of the pool lies at each position."""
+        return order[positions % self.available]
+
+    def without_images(self) -> "FiniteSource":
+        """The same set, its pool's images left on the host: for programs that are handed their batches."""
+        return dataclasses.replace(self, pool=self.pool._replace(x=np.zeros((0, *self.shape), self.stored)))
 
 
 class Distribution(Protocol):
@@ -164,6 +178,13 @@ class EndlessSource:
     @property
     def available(self) -> None:
         return None
+
+    @property
+    def stored(self) -> np.dtype:
+        return np.dtype(np.uint8 if self.bounds else np.float32)
+
+    def without_images(self) -> "EndlessSource":
+        return self
 
     def order(self, key: jax.Array) -> jax.Array:
         """The raw key of the stream, so that it is an ordinary array in checkpoints."""
