@@ -68,7 +68,7 @@ def steps() -> int:
 def mapped(job: grid.Job) -> grid.Job:
     """The same job, with all its runs mapped by vmap and stepped in a compiled loop."""
     plan = fleet.make_plan(len(job.runs), 1, batch_size=job.family.batch_size)
-    family = dataclasses.replace(job.family, given=dataclasses.replace(job.family.given, stepwise=False))
+    family = dataclasses.replace(job.family, given=dataclasses.replace(job.family.given, steps_per_call=0))
     generation = dataclasses.replace(job.generation, family=family, stepwise=False)
     return dataclasses.replace(job, plan=plan, family=family, generation=generation)
 

@@ -40,6 +40,7 @@ def base(source: str = "digits", family: str = "diffusion") -> config_dict.Confi
     config.fleet = {
         "max_runs_per_device": 0,  # 0: as many as memory holds
         "memory_fraction": 0.7,  # of a device's memory that the plan may use
+        "streaming": "auto",  # training data from host and disk: where they do not fit a device, or always, or never
     }
     config.keep_checkpoints = 2
     return config
@@ -73,6 +74,9 @@ def resolve(config: config_dict.ConfigDict) -> dict[str, Any]:
     fraction = plain["fleet"]["memory_fraction"]
     if type(fraction) not in (int, float) or not 0 < fraction <= 1:
         raise UserError(f"config.fleet.memory_fraction must lie in (0, 1], not {fraction!r}")
+    streaming = plain["fleet"]["streaming"]
+    if streaming not in ("auto", "always", "never"):
+        raise UserError(f"config.fleet.streaming must be auto, always or never, not {streaming!r}")
     if type(plain["data"]["reuse_fresh"]) is not bool:
         raise UserError(f"config.data.reuse_fresh must be True or False, not {plain['data']['reuse_fresh']!r}")
     if not isinstance(plain["task"], str) or not plain["task"]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from madbench import grid
 from madbench.cost import format_bytes
+from madbench.streaming import stage
 
 
 def describe(config: Any, cache: str = grid.DEFAULT_CACHE) -> str:
@@ -41,9 +42,19 @@ def describe(config: Any, cache: str = grid.DEFAULT_CACHE) -> str:
         f"{per_run * len(job.runs):.3g} in all",
         f"memory      {format_bytes(job.plan.bytes_per_run)} per run, "
         f"{format_bytes(job.plan.bytes_shared)} shared by all, on each device",
+        *_streaming(job),
         *(f"note        {note}" for note in job.notes),
     ]
     return "\n".join(lines)
+
+
+def _streaming(job: grid.Job) -> list[str]:
+    if not job.plan.streamed_steps:
+        return []
+    return [
+        f"streaming   batches of {job.plan.steps_per_call} steps at once; synthetic samples on disk, at most "
+        f"{format_bytes(stage.disk_bytes(job))} in the workdir"
+    ]
 
 
 def _composition(job: grid.Job, cell: dict[str, Any]) -> str:

@@ -28,7 +28,16 @@ def write(path: pathlib.Path, job: grid.Job, warn: Callable[[str], None]) -> Non
         "device": {"kind": device.device_kind, "platform": device.platform, "count": jax.device_count()},
         "plan": {
             name: getattr(job.plan, name)
-            for name in ("runs", "devices", "group_size", "runs_per_device", "wave_size", "waves", "stepwise")
+            for name in (
+                "runs",
+                "devices",
+                "group_size",
+                "runs_per_device",
+                "wave_size",
+                "waves",
+                "stepwise",
+                "streamed_steps",
+            )
         },
         "source_sha256": _source_hash(),
         "dataset": dict(job.source.fingerprint),

@@ -14,9 +14,11 @@ import numpy as np
 
 from madbench import checkpoints, data, display, environment, fleet, floors, grid, results, resume
 from madbench.checkpoints import Checkpoints, Progress
-from madbench.generation import Kept, Shared, Work, see
+from madbench.generation import Kept, Work
 from madbench.metrics import features
 from madbench.report import workdir as workdir_report
+from madbench.resident import Resident
+from madbench.streaming import stage as streaming
 from madbench.watch import Watch
 
 
@@ -117,22 +119,20 @@ class _Experiment:
     def _set_up(self) -> None:
         """The feature network, the reference, the floors; then the programs, compiled side by side."""
         job, generation = self.job, self.job.generation
+        if job.plan.streamed_steps:
+            streaming.check_disk(job, self.path)
         self.show.say("preparing: feature network, floors, compilation")
         name = job.config["metrics"]["features"]
         extractor = features.build(name, job.source.pool, job.source.num_classes, self.cache)
         resume.check_features(self.path, extractor.label)
         reference = jnp.asarray(extractor.extract(np.asarray(job.source.reference.x)))
-        mapped = None if generation.features_on_host else extractor
-        self.shared = self.fleet.share(Shared(job.source, mapped, reference))
         self.extractor = extractor
-        self.programs = {
-            "begin": self.fleet.program(generation.begin),
-            "fit": self.fleet.program(generation.fit),
-            "finish": self.fleet.program(generation.finish),
-            "evaluate": self.fleet.program(generation.evaluate, x64=True),
-        }
-        with ThreadPoolExecutor(max_workers=2) as pool_of_two:
-            compiling = pool_of_two.submit(self._compile)
+        if job.plan.streamed_steps:
+            self.stage = streaming.Streamed(job, self.fleet, extractor, reference, self.path / resume.POOLS)
+        else:
+            self.stage = Resident(job, self.fleet, extractor, reference)
+        with ThreadPoolExecutor(max_workers=1) as helper:
+            compiling = helper.submit(self.stage.compile)
             values = floors.measure(job.source, extractor, reference, generation.evaluator)
             compiling.result()
         results.write_object(
@@ -153,23 +153,6 @@ class _Experiment:
             axes, density = data.density_grid(job.source)
             np.savez(self.path / "samples" / "density.npz", axes=axes, density=density)
 
-    def _compile(self) -> None:
-        """Every program of the job, before its first wave; each is compiled once, whatever the grid."""
-        cells = self.fleet.spread(self.job.cells([self.job.runs[i] for i in self.job.plan.wave(0)]))
-        kept = self.fleet.spread(self.job.blank(self.job.plan.wave_size))
-        t = np.int32(1)
-        programs = self.programs
-        shapes = jax.eval_shape(programs["begin"].mapped, self.shared, cells, kept, t)
-        carry = (kept, shapes)
-        out = jax.eval_shape(programs["finish"].mapped, self.shared, cells, carry, t)[1]
-        dim = self.job.feature_dim
-        seen = see(out["seen"], lambda x: jax.ShapeDtypeStruct((*x.shape[:3], dim), np.float32))
-        arguments = {"begin": kept, "fit": carry, "finish": carry, "evaluate": seen}
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            jobs = [pool.submit(programs[k].compile, self.shared, cells, a, t) for k, a in arguments.items()]
-            for each in jobs:
-                each.result()
-
     def _run_wave(self, wave: int, progress: Progress, restored: tuple[Kept, Work | None] | None) -> None:
         runs = [self.job.runs[i] for i in self.job.plan.wave(wave)]
         cells = self.fleet.spread(self.job.cells(runs))
@@ -187,14 +170,13 @@ class _Experiment:
         watch = Watch()
         self._phase(wave, generation, "fit")
         if work is None:
-            work = self.programs["begin"](self.shared, cells, kept, t)
+            work = self.stage.begin(cells, kept, t)
         steps = job.family.steps // job.family.segments * n
         first, loss, curves = segment, "", []
         while segment < job.family.segments:
             self._stop_if_asked(Progress(wave, generation, segment), kept, work, n)
-            for _ in range(job.calls):
-                work, curve = jax.block_until_ready(self.programs["fit"](self.shared, cells, (kept, work), t))
-                curves.append(curve)
+            work, new = self.stage.fit(cells, kept, work, t, runs)
+            curves += new
             segment += 1
             seconds = watch.lap("fit")
             self._advance(wave, generation, segment, steps * (segment - first) / seconds if steps else None)
@@ -203,14 +185,10 @@ class _Experiment:
             points = np.concatenate([self.fleet.gather(curve, n) for curve in curves], axis=1)  # [run, point]
             loss = f", loss {points[:, -max(points.shape[1] // 10, 1) :].mean():.3g}"
         self._phase(wave, generation, "sample")
-        kept, out = jax.block_until_ready(self.programs["finish"](self.shared, cells, (kept, work), t))
+        kept, seen, out = self.stage.finish(cells, kept, work, t, runs)
         watch.lap("sample")
         self._phase(wave, generation, "evaluate")
-        seen = out.pop("seen")
-        if job.generation.features_on_host:
-            seen = self.fleet.spread(see(self.fleet.gather(seen, n), self._features))
-        states = self.programs["evaluate"](self.shared, cells, seen, t)
-        states, out = self.fleet.gather(states, n), self.fleet.gather(out, n)
+        states = self.stage.evaluate(cells, seen, t, runs)
         rows = self._rows(runs, generation, states, out)
         watch.lap("evaluate")
 
@@ -220,6 +198,7 @@ class _Experiment:
         results.append_rows(self.path / "timing.jsonl", [timing])
         self.flops += timing["fit_flops"] + timing["sample_flops"]
         self._save(Progress(wave, generation + 1, 0), kept, None, n)
+        self.stage.saved(t, runs)
         fd = [r["fd"] for r in rows if r.get("fd") is not None]
         mean = f", FD {np.mean(fd):#.3g}" if fd else ""
         rate = f", {job.family.steps * n / watch.seconds['fit']:,.0f} steps/s" if steps and not first else ""
@@ -233,10 +212,6 @@ class _Experiment:
         if generation < job.generations or wave + 1 < job.plan.waves:
             self._stop_if_asked(None, kept, None, n)
         return kept
-
-    def _features(self, x: np.ndarray) -> np.ndarray:
-        """Of samples `[run, n, *shape]`, for networks that the host calls."""
-        return self.extractor.extract(x.reshape(-1, *x.shape[2:])).reshape(*x.shape[:2], -1)
 
     def _rows(self, runs, generation, states, out) -> list[dict[str, Any]]:
         evaluator = self.job.generation.evaluator
@@ -266,8 +241,8 @@ class _Experiment:
     def _timing(self, wave, generation, n, watch, share) -> dict[str, Any]:
         """Seconds by phase and matrix-product FLOPs; compilation counts in the generation that waited for it."""
         job = self.job
-        compiled = sum(p.compile_seconds for p in self.programs.values())
-        for program in self.programs.values():
+        compiled = sum(p.compile_seconds for p in self.stage.programs.values())
+        for program in self.stage.programs.values():
             program.compile_seconds = 0.0
         return {
             "schema": results.SCHEMA,

@@ -30,6 +30,7 @@ class Plan:
       runs_per_device: of one wave; mapped by `vmap`.
       wave_size: runs of a wave; waves go one after the other, each through all generations.
       stepwise: the host calls each optimizer step, instead of a compiled loop over them.
+      streamed_steps: optimizer steps whose batches the host hands over at once; 0 where all data are on the device.
       bytes_per_run, bytes_shared, bytes_limit: estimated device memory of a run, of what all runs share, and what a
         device has; 0 for an unknown limit.
     """
@@ -43,6 +44,12 @@ class Plan:
     bytes_shared: int
     bytes_limit: int
     stepwise: bool = False
+    streamed_steps: int = 0
+
+    @property
+    def steps_per_call(self) -> int:
+        """Of the fit program; 0 for a whole segment of the fit."""
+        return 1 if self.stepwise else self.streamed_steps
 
     @property
     def groups(self) -> int:
@@ -71,7 +78,7 @@ class Plan:
         return (
             f"{count(self.runs, 'run')}: pmap over {count(self.devices, 'device')}{share}, vmap over "
             f"{count(self.runs_per_device, 'run')} each, {count(self.waves, 'wave')}"
-            f"{', step by step' if self.stepwise else ''}; "
+            f"{', step by step' if self.stepwise else ''}{', data streamed' if self.streamed_steps else ''}; "
             f"about {format_bytes(used)}{limit} a device"
         )
 
@@ -88,6 +95,7 @@ def make_plan(
     wave_size: int = 0,
     convolves: bool = False,
     platform: str = "",
+    streamed_steps: int = 0,
 ) -> Plan:
     """Lays `runs` on `devices`.
 
@@ -105,6 +113,7 @@ def make_plan(
       wave_size: runs of a wave where an earlier start has fixed it, so that checkpoints fit; 0 to choose.
       convolves: whether the fit contains convolutions.
       platform: of the devices, as JAX names it.
+      streamed_steps: as in `Plan`.
 
     Raises:
       UserError: a run, or a wave that was fixed, exceeds the memory of the devices; one line.
@@ -147,6 +156,7 @@ def make_plan(
         bytes_shared=bytes_shared,
         bytes_limit=bytes_limit,
         stepwise=convolves and platform == "cpu",
+        streamed_steps=streamed_steps,
     )
 
 

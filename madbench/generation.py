@@ -133,11 +133,10 @@ class Generation:
     def fit(self, shared: Shared, cell: Cell, carry: tuple[Kept, Work], t: jax.Array) -> tuple[Work, jax.Array]:
         """One segment of the family's fit, or one step; also the loss curve."""
         kept, work = carry
-        key = key_for(cell.seed, t, Role.FIT)
         training_set = self._training_set(shared, cell, kept, work, t)
         if not self.stepwise and self.shapes.capacity * math.prod(shared.source.shape) * 4 <= GATHER_BELOW:
             training_set = training_set.gathered()
-        state, curve = self.family.fit(key, training_set, work.state)
+        state, curve = self.family.fit(self._fit_key(cell, t), training_set, work.state)
         return work._replace(state=state), curve
 
     def finish(self, shared: Shared, cell: Cell, carry: tuple[Kept, Work], t: jax.Array) -> tuple[Kept, dict]:
@@ -151,13 +150,12 @@ class Generation:
         source = shared.source
         training_set = self._training_set(shared, cell, kept, work, t)
         n_real, n_synthetic = training_set.counts()
-        n = max(self.n_samples, self.shapes.rows)
-        samples = self._drawn(source, cell, work.state, n, t)
+        samples, n = self._drawn(source, cell, work.state, t), self.n_drawn
         # Only what this loop's memory or the metrics see: `n` follows from the whole grid.
         seen = jnp.arange(n) < jnp.maximum(cell.loop.n_synthetic, self.n_samples)
-        finite = jnp.all(jnp.isfinite(samples.x.reshape(n, -1)), axis=1)
-        alive = kept.alive & jnp.all(finite | ~seen) & _finite(work.state)
-        samples = samples._replace(x=encode(_clip(samples.x, source.bounds), source.stored))
+        good = jnp.all(jnp.isfinite(samples.x.reshape(n, -1)), axis=1)
+        alive = kept.alive & jnp.all(good | ~seen) & finite(work.state)
+        samples = samples._replace(x=encode(clip(samples.x, source.bounds), source.stored))
         out = {
             "seen": Seen(
                 self._features(shared, decode(samples.x[: self.n_samples])),
@@ -168,8 +166,7 @@ class Generation:
             "alive": alive,
         }
         if self.n_grid:
-            grid = self.family.sample(key_for(cell.seed, 0, Role.GRID), work.state, self.n_grid, cell.bias)
-            out["grid"] = _clip(grid.x, source.bounds)
+            out["grid"] = self._grid(shared, cell, work)
         if self.keeps_points:
             out["samples"] = decode(samples.x[: self.n_samples])
         params = work.state.params if self.finetunes else ()
@@ -191,14 +188,27 @@ class Generation:
         key = jnp.where(index > 0, jax.random.fold_in(key, index), key)
         return self.family.sample(key, state, n, cell.bias)
 
-    def _drawn(self, source: Any, cell: Cell, state: Any, n: int, t: jax.Array) -> Samples:
-        """All `n` samples of a generation."""
-        size = self.block(source)
+    @property
+    def n_drawn(self) -> int:
+        """Synthetic samples of a generation."""
+        return max(self.n_samples, self.shapes.rows)
+
+    def _drawn(self, source: Any, cell: Cell, state: Any, t: jax.Array) -> Samples:
+        """All of them."""
+        size, n = self.block(source), self.n_drawn
         if n <= size:
             return self.drawn_block(cell, state, n, t, jnp.int32(0))
         blocks = jnp.arange(-(-n // size), dtype=jnp.int32)
         samples = jax.lax.map(lambda index: self.drawn_block(cell, state, size, t, index), blocks)
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], samples)
+
+    def _fit_key(self, cell: Cell, t: jax.Array) -> jax.Array:
+        return key_for(cell.seed, t, Role.FIT)
+
+    def _grid(self, shared: Shared, cell: Cell, work: Work) -> jax.Array:
+        """The fixed-noise grid, `[n_grid, *shape]`."""
+        grid = self.family.sample(key_for(cell.seed, 0, Role.GRID), work.state, self.n_grid, cell.bias)
+        return clip(grid.x, shared.source.bounds)
 
     def _features(self, shared: Shared, x: jax.Array) -> jax.Array:
         return x if self.features_on_host else shared.extractor(x).astype(jnp.float32)
@@ -219,11 +229,12 @@ def see(seen: Seen, function: Callable[[Any], Any]) -> Seen:
     return Seen(function(seen.generated), training)
 
 
-def _finite(tree: Any) -> jax.Array:
+def finite(tree: Any) -> jax.Array:
+    """Whether all numbers in `tree` are."""
     floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return jnp.all(jnp.asarray([jnp.all(jnp.isfinite(leaf)) for leaf in floats]))
 
 
-def _clip(x: jax.Array, bounds: tuple[float, float] | None) -> jax.Array:
+def clip(x: jax.Array, bounds: tuple[float, float] | None) -> jax.Array:
     """To the range of the data, as writing an image file would; NaN stays NaN."""
     return jnp.clip(x, *bounds) if bounds else x

@@ -15,6 +15,7 @@ from madbench.errors import UserError
 from madbench.generation import Cell, Generation, Kept, Shared, Work, see
 from madbench.metrics import Evaluator, Known, features, select
 from madbench.metrics.features import Extractor
+from madbench.streaming import plan as streaming
 
 DEFAULT_CACHE = "~/.cache/madbench"
 
@@ -92,7 +93,7 @@ class Job:
     @property
     def calls(self) -> int:
         """Of the fit program, in one segment."""
-        return self.family.steps // self.family.segments if self.plan.stepwise else 1
+        return self.family.steps // self.family.segments // self.plan.steps_per_call if self.plan.steps_per_call else 1
 
     def fit_flops(self) -> int:
         """Matrix-product FLOPs of one run's fit in one generation."""
@@ -108,13 +109,14 @@ def _stack(values: tuple) -> np.ndarray:
     return array.astype(np.int32) if array.dtype == np.int64 else array
 
 
-def prepare(config: Any, *, cache: str = DEFAULT_CACHE, wave_size: int = 0) -> Job:
+def prepare(config: Any, *, cache: str = DEFAULT_CACHE, wave_size: int = 0, streamed: bool | None = None) -> Job:
     """Checks a config and plans its job.
 
     Args:
       config: `ConfigDict` as a file under `configs/` makes it, or resolved plain values.
       cache: directory of feature networks.
       wave_size: runs per wave where an earlier start of the same job has fixed them.
+      streamed: whether training data are streamed, where an earlier start has fixed it.
 
     Raises:
       UserError: with one line for the user, whatever is wrong; nothing has been written or trained.
@@ -152,25 +154,40 @@ def prepare(config: Any, *, cache: str = DEFAULT_CACHE, wave_size: int = 0) -> J
     )
     feature_dim = features.dim(plain["metrics"]["features"], source.shape, cache)
     costs = _costs(generation, source, runs[0], feature_dim)
-    kept = cost.tree_bytes(generation.blank(source))
     devices = jax.local_devices()
+    limit = fleet.memory_limit(devices[0], plain["fleet"]["memory_fraction"])
+    per_run, common = _memory(generation, source, costs), cost.tree_bytes(source)
+    steps = 0
+    setting = plain["fleet"]["streaming"] if streamed is None else "always" if streamed else "never"
+    if streaming.streams(setting, family, common + per_run, limit):
+        generation, steps = streaming.streamed(generation), streaming.steps_at_once(family, source)
+        shapes = _shapes(source.without_images(), runs[0], feature_dim)
+        costs = streaming.costs(generation, source, shapes, costs, steps)
+        per_run, common = _memory(generation, source, costs), cost.tree_bytes(source.without_images())
     plan = fleet.make_plan(
         len(runs),
         len(devices),
         batch_size=family.batch_size,
-        bytes_per_run=kept + max(c.peak_bytes for c in costs.values()),
-        bytes_shared=cost.tree_bytes(source),
-        bytes_limit=fleet.memory_limit(devices[0], plain["fleet"]["memory_fraction"]),
+        bytes_per_run=per_run,
+        bytes_shared=common,
+        bytes_limit=limit,
         max_runs_per_device=plain["fleet"]["max_runs_per_device"],
         wave_size=wave_size,
         convolves=costs["fit"].convolves,
         platform=devices[0].platform,
+        streamed_steps=steps,
     )
-    if plan.group_size > 1 or plan.stepwise:
+    if plan.group_size > 1 or plan.steps_per_call:
         group = models.Group(fleet.AXIS, plan.members) if plan.group_size > 1 else models.Group()
-        family = models.build(given=dataclasses.replace(given, group=group, stepwise=plan.stepwise), **plain["model"])
+        given = dataclasses.replace(given, group=group, steps_per_call=plan.steps_per_call)
+        family = models.build(given=given, **plain["model"])
         generation = dataclasses.replace(generation, family=family, stepwise=plan.stepwise)
     return Job(plain, source, runs, family, generation, plan, costs, notes, feature_dim)
+
+
+def _memory(generation: Generation, source: data.Source, costs: dict[str, cost.Cost]) -> int:
+    """Bytes of one run."""
+    return cost.tree_bytes(generation.blank(source)) + max(c.peak_bytes for c in costs.values())
 
 
 def _same_loops(parsed: list[loops.Loop]) -> list[str]:
@@ -257,15 +274,19 @@ def _check_family(family, plain, parsed, runs) -> None:
         )
 
 
-def _costs(generation: Generation, source, run: Run, feature_dim: int) -> dict[str, cost.Cost]:
-    """Of one run, by tracing; the feature network is not trained for it, so its own cost is left out."""
+def _shapes(source: data.Source, run: Run, feature_dim: int) -> tuple[Shared, Cell, Any]:
+    """(shared, cell, t) as the functions of a generation take them; the feature network is left out."""
     shape = lambda tree: jax.eval_shape(lambda: tree)
     blind = Extractor(params=(), function=lambda _, x: jnp.zeros((x.shape[0], feature_dim)), label="")
-    reference = jax.eval_shape(blind, source.reference.x)
-    shared = Shared(shape(source), blind, reference)
+    shared = Shared(shape(source), blind, jax.eval_shape(blind, source.reference.x))
     cell = shape(Cell(jax.tree.map(jnp.asarray, loops.inputs(run.loop)), jnp.float32(1), jnp.uint32(0)))
+    return shared, cell, jax.ShapeDtypeStruct((), jnp.int32)
+
+
+def _costs(generation: Generation, source, run: Run, feature_dim: int) -> dict[str, cost.Cost]:
+    """Of one run, by tracing; the feature network is not trained for it, so its own cost is left out."""
+    shared, cell, t = _shapes(source, run, feature_dim)
     kept: Kept = generation.blank(source)
-    t = jax.ShapeDtypeStruct((), jnp.int32)
     work: Work = jax.eval_shape(generation.begin, shared, cell, kept, t)
     seen = jax.eval_shape(generation.finish, shared, cell, (kept, work), t)[1]["seen"]
     seen = see(seen, lambda x: jax.ShapeDtypeStruct((x.shape[0], feature_dim), jnp.float32))

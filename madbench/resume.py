@@ -10,15 +10,21 @@ from madbench import grid, results
 from madbench.checkpoints import Checkpoints, Progress
 from madbench.errors import UserError
 from madbench.generation import Kept, Work
+from madbench.streaming import stage as streaming
+
+POOLS = "pools"  # within a workdir: synthetic samples of streamed jobs
 
 
 def as_begun(job: grid.Job, path: pathlib.Path, cache: str) -> grid.Job:
-    """The job with the waves of its first start: checkpoints hold one wave each."""
+    """The job with the waves of its first start, and its data where they were: checkpoints hold one wave each."""
     try:
-        wave_size = json.loads((path / "environment.json").read_text())["plan"]["wave_size"]
+        before = json.loads((path / "environment.json").read_text())["plan"]
+        wave_size, streamed = before["wave_size"], before["streamed_steps"] > 0
     except (OSError, ValueError, KeyError, TypeError):
         return job
-    return job if wave_size == job.plan.wave_size else grid.prepare(job.config, cache=cache, wave_size=wave_size)
+    if (wave_size, streamed) == (job.plan.wave_size, job.plan.streamed_steps > 0):
+        return job
+    return grid.prepare(job.config, cache=cache, wave_size=wave_size, streamed=streamed)
 
 
 def find(
@@ -29,10 +35,13 @@ def find(
     like = lambda progress: job.shapes(len(job.plan.wave(progress.wave)), within_fit=progress.segment > 0)
     found = (Progress(0, 1, 0), None)
     for progress, state in checkpoints.restore(like, lambda text: say(f"warning: {text}")):
-        if len(rows) >= _rows_before(job, progress):
+        if len(rows) < _rows_before(job, progress):
+            say(f"warning: metrics.jsonl lacks rows that checkpoint {progress.name} follows; trying before")
+        elif not _has_pools(job, path, progress, state[0]):
+            say(f"warning: pools/ lacks samples that checkpoint {progress.name} was saved with; trying before")
+        else:
             found = (progress, state)
             break
-        say(f"warning: metrics.jsonl lacks rows that checkpoint {progress.name} follows; trying before")
     progress, state = found
     if progress.generation > job.generations:
         progress, state = Progress(progress.wave + 1, 1, 0), None
@@ -41,6 +50,14 @@ def find(
     elif rows or state is not None:
         say(f"resuming at wave {progress.wave + 1}, generation {progress.generation}")
     return progress, state
+
+
+def _has_pools(job: grid.Job, path: pathlib.Path, progress: Progress, kept: Kept) -> bool:
+    """Whether the synthetic samples on disk are those of the checkpoint, where it needs any."""
+    if not job.plan.streamed_steps or progress.generation > job.generations:
+        return True
+    runs = [job.runs[i] for i in job.plan.wave(progress.wave)]
+    return streaming.intact(job, path / POOLS, runs, progress.generation, kept)
 
 
 def cut(job: grid.Job, path: pathlib.Path, progress: Progress) -> None:

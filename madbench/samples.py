@@ -20,7 +20,7 @@ class Samples(NamedTuple):
 
 
 def encode(x: jax.Array, dtype: np.dtype) -> jax.Array:
-    """`x` as it is kept: images in [-1, 1] as the 256 levels of a file where `dtype` is uint8, anything else as it is."""
+    """`x` as it is kept: images in [-1, 1] as the 256 levels of a file where `dtype` is uint8, others as they are."""
     return jnp.round((x + 1) * 127.5).astype(jnp.uint8) if dtype == np.uint8 else x.astype(dtype)
 
 

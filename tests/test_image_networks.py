@@ -164,7 +164,7 @@ TRAINERS = {
 
 @pytest.mark.parametrize(("family", "dtype"), [("gan", "float32"), ("diffusion", "bfloat16")])
 def test_a_step_at_32x32x3(family, dtype):
-    given = Given((32, 32, 3), 10, (-1.0, 1.0), stepwise=True)
+    given = Given((32, 32, 3), 10, (-1.0, 1.0), steps_per_call=1)
     model = models.build(family, given, batch_size=4, dtype=dtype, remat=dtype == "bfloat16", **TRAINERS[family])
     batch = Samples(jnp.asarray(np.clip(normal(4, 32, 32, 3), -1, 1)), jnp.arange(4, dtype=jnp.int32))
     state = jax.jit(model.init)(jax.random.key(0))
@@ -237,7 +237,7 @@ def test_a_cost_tells_convolutions_wherever_they_are():
 def test_a_fit_step_by_step_is_the_fit():
     """Dense, so that both compile fast: what is tested is the loop."""
     whole = models.build("gan", Given((2,), 4), width=8, style=4, latent=4, discriminator_width=8, steps=20)
-    single = dataclasses.replace(whole, given=dataclasses.replace(whole.given, stepwise=True))
+    single = dataclasses.replace(whole, given=dataclasses.replace(whole.given, steps_per_call=1))
     data = training_set(*four_clouds(64))
     states, curves = path(whole, data)
     alone, losses = path(single, data, calls=20)

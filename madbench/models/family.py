@@ -45,7 +45,7 @@ class Family(Protocol):
         """A new model."""
 
     def fit(self, key: jax.Array, training_set: Any, state: State) -> tuple[State, jax.Array]:
-        """Advances by one segment on `training_set` (`training_set.TrainingSet`), or by a step where `Given.stepwise`.
+        """Advances by one segment on `training_set` (`training_set.TrainingSet`), or by `Given.steps_per_call` steps.
 
         Returns:
           (state, curve float32 `[points]`): the training loss, averaged over equal parts of the segment.
@@ -110,7 +110,8 @@ class Given:
       bounds: least and greatest value that the data can have; None where there are none.
       capacity: samples of the largest training set; 0 where unknown.
       group: the devices that share one run.
-      stepwise: a call of `fit` is one optimizer step and no loop, for programs that are slow within one.
+      steps_per_call: of the optimizer in a call of `fit`, 0 for a whole segment; a single one is no loop, for programs
+        that are slow within one.
     """
 
     shape: tuple[int, ...]
@@ -118,7 +119,7 @@ class Given:
     bounds: tuple[float, float] | None = None
     capacity: int = 0
     group: Group = Group()
-    stepwise: bool = False
+    steps_per_call: int = 0
 
     def labels(self, n: int) -> jax.Array:
         """The labels of `n` samples, int32 `[n]`: 0, 1, 2, …, 0, 1, 2, …; all 0 without classes."""

@@ -69,7 +69,7 @@ class Minibatch:
         return parts(self.steps)
 
     def fit(self, key: jax.Array, training_set: Any, state: State) -> tuple[State, jax.Array]:
-        """`steps / segments` optimizer steps, or one where the plan asks for it."""
+        """`steps / segments` optimizer steps, or as many as the plan asks for."""
         a_step = self.batches * self.batch_size
         total = jnp.ceil(self.epochs * training_set.size / a_step) if self.epochs else self.steps
 
@@ -82,10 +82,11 @@ class Minibatch:
                 new = jax.tree.map(lambda a, b: jnp.where(state.step < total, a, b), new, state)
             return new, loss
 
-        if self.given.stepwise:  # not a loop of one step either
+        n = self.given.steps_per_call or self.steps // self.segments
+        if self.given.steps_per_call == 1:  # not a loop of one step either
             state, loss = one(state, None)
             return state, loss[None]
-        state, losses = jax.lax.scan(one, state, length=self.steps // self.segments)
+        state, losses = jax.lax.scan(one, state, length=n)
         return state, losses.reshape(parts(losses.shape[0]), -1).mean(axis=1)
 
     def rate(self, progress: jax.Array) -> jax.Array:

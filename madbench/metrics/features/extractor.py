@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from madbench.samples import decode
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +33,12 @@ class Extractor:
         return self.function(self.params, x)
 
     def extract(self, x: np.ndarray, most: int = 4096) -> np.ndarray:
-        """Features `[n, dim]` of `x [n, *shape]`, n > 0, both on the host; at most `most` samples in one call."""
+        """Features `[n, dim]` of `x [n, *shape]`, n > 0, both on the host; at most `most` samples in one call.
+
+        Images may be uint8, as they are kept.
+        """
         size = min(self.batch or most, len(x))
-        return self.extract_parts((x[i : i + size] for i in range(0, len(x), size)), size)
+        return self.extract_parts((decode(x[i : i + size]) for i in range(0, len(x), size)), size)
 
     def extract_parts(self, parts: Iterable[np.ndarray], size: int) -> np.ndarray:
         """Features of samples that come in parts of at most `size`: one program, all local devices take turns."""

@@ -1,0 +1,223 @@
+"""A generation whose training data do not fit a device: the host reads ahead, and writes what is synthesized."""
+
+import math
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from madbench import fleet, grid, results
+from madbench.cost import format_bytes
+from madbench.errors import UserError
+from madbench.generation import Kept, Seen, Work
+from madbench.metrics import Training
+from madbench.metrics.features import Extractor
+from madbench.resident import Resident
+from madbench.samples import Samples, decode
+from madbench.streaming import plan
+from madbench.streaming.pools import Pool, Reader
+from madbench.streaming.programs import Batches
+
+READERS = 2  # threads that read
+AHEAD = 2  # calls whose batches wait
+
+
+class Streamed(Resident):
+    """As `Resident`, with real samples on the host and synthetic ones on disk.
+
+    What a call reads follows from keys and addresses alone, so that it can be read ahead, and a job that was stopped
+    goes on with the same batches; they are those that a resident job would draw.
+    """
+
+    def __init__(self, job: grid.Job, mapped: fleet.Fleet, extractor: Extractor, reference: Any, folder: pathlib.Path):
+        """`folder`: of the pools."""
+        super().__init__(job, mapped, extractor, reference)
+        self._folder = folder
+        self._readers: tuple[Any, list[Reader]] = (None, [])
+
+    def fit(self, cells: Any, kept: Kept, work: Work, t: np.int32, runs: list[grid.Run]) -> tuple[Work, list[Any]]:
+        addresses = self.fleet.gather(self.programs["addresses"](self.shared, cells, work, t), len(runs))
+        curves: list[Any] = []
+        for batches in self._read_ahead(addresses, runs, int(t)):
+            if curves:
+                jax.block_until_ready(curves[-1])  # no more than one call waits on the device
+            work, curve = self.programs["fit"](self.shared, cells, (work, self.fleet.spread(batches)), t)
+            curves.append(curve)
+        return jax.block_until_ready((work, curves))
+
+    def finish(
+        self, cells: Any, kept: Kept, work: Work, t: np.int32, runs: list[grid.Run]
+    ) -> tuple[Kept, Seen, dict[str, Any]]:
+        n, generation = len(runs), self.job.generation
+        size, last = generation.sampled_at_once(self.job.source), int(t) == self.job.generations
+        good = np.ones(n, bool)
+        seen: list[list[np.ndarray]] = [[] for _ in runs]
+        writers = [pool(self.job, self._folder, run).writer(int(t)) for run in runs]
+        for start in range(0, generation.n_drawn, size):
+            carry = (work, self.fleet.spread(np.full(n, start // size, np.int32)))
+            samples, finite = self.fleet.gather(self.programs["sample"](self.shared, cells, carry, t), n)
+            good &= finite
+            for i, run in enumerate(runs):
+                rows = 0 if last else np.clip(run.loop.n_synthetic - start, 0, size)  # nobody reads the last
+                if rows:
+                    writers[i].write(Samples(samples.x[i, :rows], samples.y[i, :rows]))
+                seen[i].append(samples.x[i, : max(generation.n_samples - start, 0)].copy())
+        digests = [writer.close() for writer in writers]
+        carry = (kept, work, self.fleet.spread(good))
+        kept, out = self.fleet.gather(self.programs["close"](self.shared, cells, carry, t), n)
+        memory = kept.memory.copy()
+        memory[:, (int(t) - 1) % memory.shape[1]] = digests
+        x = [np.concatenate(parts) for parts in seen]
+        if generation.keeps_points:
+            out["samples"] = np.stack([decode(each) for each in x])
+        training = self._training(cells, work, t, runs) if generation.evaluator.needs_training else None
+        seen = Seen(np.stack([self.extractor.extract(each) for each in x]), training)
+        return self.fleet.spread(kept._replace(memory=memory)), seen, out
+
+    def evaluate(self, cells: Any, seen: Seen, t: np.int32, runs: list[grid.Run]) -> Any:
+        return self.fleet.gather(self.programs["evaluate"](self.shared, cells, self.fleet.spread(seen), t), len(runs))
+
+    def saved(self, t: np.int32, runs: list[grid.Run]) -> None:
+        """Deletes what neither the next generation remembers nor that of any checkpoint that is kept."""
+        oldest = int(t) + 2 - self.job.config["keep_checkpoints"]
+        for run in runs:
+            own = pool(self.job, self._folder, run)
+            own.drop() if t == self.job.generations else own.drop(oldest - self.job.generation.shapes.slots)
+
+    # ---- reading ---------------------------------------------------------------------------------------------------
+
+    def _read_ahead(self, addresses: np.ndarray, runs: list[grid.Run], t: int) -> Iterator[Batches]:
+        """`Batches` of all runs, x `[run, step, n, *shape]`, of each call of a segment; `addresses [run, step, n]`."""
+        import grain
+
+        calls = np.split(addresses, self.job.calls, axis=1)
+        self._open(runs, t)
+        read = lambda call: self._batches(calls[call])
+        options = grain.ReadOptions(num_threads=READERS, prefetch_buffer_size=AHEAD)
+        return iter(grain.MapDataset.range(len(calls)).map(read).to_iter_dataset(read_options=options))
+
+    def _batches(self, address: np.ndarray) -> Batches:
+        rows = [self._rows(i, each.reshape(-1)) for i, each in enumerate(address)]
+        whole = [np.stack(leaves).reshape(*address.shape, *leaves[0].shape[1:]) for leaves in zip(*rows, strict=True)]
+        return Batches(Samples(*whole), address if self.job.source.available is None else None)
+
+    def _rows(self, run: int, address: np.ndarray) -> Samples:
+        """What lies at `address [n]`, as it is kept; zeros for the real samples of an endless source."""
+        source, rows = self.job.source, self.job.generation.shapes.rows
+        x = np.zeros((len(address), *source.shape), source.stored)
+        y = np.zeros(len(address), np.int32)
+        real = address >= 0
+        if source.available is not None:
+            x[real], y[real] = (np.asarray(leaf)[address[real]] for leaf in source.pool)
+        if not real.all():
+            slot, row = np.divmod(-1 - address[~real], rows)
+            x[~real], y[~real] = self._readers[1][run].rows(self._begin[run, slot] + row)
+        return Samples(x, y)
+
+    def _open(self, runs: list[grid.Run], t: int) -> None:
+        """Readers of what the runs remember in generation `t`, and where each slot begins in them."""
+        names = (t, [results.slug(run.loop.name, run.bias, run.seed) for run in runs])
+        if self._readers[0] == names:
+            return
+        slots = self.job.generation.shapes.slots
+        remembered = range(max(1, t - slots), t)
+        self._readers = (names, [pool(self.job, self._folder, run).read(remembered) for run in runs])
+        self._begin = np.zeros((len(runs), slots), np.int64)
+        for i, run in enumerate(runs):
+            for place, g in enumerate(remembered):
+                self._begin[i, (g - 1) % slots] = place * run.loop.n_synthetic
+
+    def _training(self, cells: Any, work: Work, t: np.int32, runs: list[grid.Run]) -> Training:
+        """Features of the training sets, `[run, capacity, feature]`, a block at a time."""
+        address = self.fleet.gather(self.programs["members"](self.shared, cells, work, t), len(runs))
+        order, sizes = (self.fleet.gather(leaf, len(runs)) for leaf in (work.order, work.size))
+        self._open(runs, int(t))
+        block = min(self.extractor.batch or 4096, address.shape[1])
+
+        def parts(i):
+            for start in range(0, address.shape[1], block):
+                part = address[i, start : start + block]
+                x = decode(self._rows(i, part).x)
+                if self.job.source.available is None:
+                    real = np.asarray(_at(self.job.source, order[i], np.maximum(part, 0)))
+                    x = np.where((part >= 0).reshape(-1, *(1,) * (x.ndim - 1)), real, x)
+                x[max(int(sizes[i]) - start, 0) :] = 0
+                yield x
+
+        features = [self.extractor.extract_parts(parts(i), block) for i in range(len(runs))]
+        return Training(np.stack(features), np.asarray(sizes, np.int32))
+
+    # ---- programs --------------------------------------------------------------------------------------------------
+
+    def _source(self) -> Any:
+        return self.job.source.without_images()
+
+    def _functions(self) -> tuple[str, ...]:
+        needed = ("members",) if self.job.generation.evaluator.needs_training else ()
+        return "begin", "addresses", "fit", "sample", "close", *needed
+
+    def _arguments(self, cells: Any, kept: Kept) -> dict[str, Any]:
+        t, generation = np.int32(1), self.job.generation
+        work = jax.eval_shape(self.programs["begin"].mapped, self.shared, cells, kept, t)
+        each = lambda tree: jax.tree.map(lambda s: jax.ShapeDtypeStruct((*kept.alive.shape, *s.shape), s.dtype), tree)
+        number, flag = each(jax.ShapeDtypeStruct((), np.int32)), each(jax.ShapeDtypeStruct((), np.bool))
+        seen = lambda n: each(jax.ShapeDtypeStruct((n, self.job.feature_dim), np.float32))
+        training = Training(seen(generation.shapes.capacity), number) if generation.evaluator.needs_training else None
+        arguments = {
+            "begin": kept,
+            "addresses": work,
+            "members": work,
+            "fit": (work, each(batches(self.job))),
+            "sample": (work, number),
+            "close": (kept, work, flag),
+            "evaluate": Seen(seen(generation.n_samples), training),
+        }
+        return {name: arguments[name] for name in self.programs}
+
+
+@jax.jit
+def _at(source: Any, order: Any, positions: Any) -> Any:
+    return source.at(order, positions).x
+
+
+def batches(job: grid.Job) -> Batches:
+    """Shapes of one run's batches in one call."""
+    return plan.batches(job.family, job.source, job.plan.steps_per_call)
+
+
+def pool(job: grid.Job, folder: pathlib.Path, run: grid.Run) -> Pool:
+    """Where a run's synthetic samples lie."""
+    return Pool(folder / results.slug(run.loop.name, run.bias, run.seed), job.source.shape, job.source.stored)
+
+
+def disk_bytes(job: grid.Job) -> int:
+    """What the pools take at most: one wave's runs, with what their checkpoints need."""
+    record = math.prod(job.source.shape) * job.source.stored.itemsize + 4
+    held = min(job.generation.shapes.slots + job.config["keep_checkpoints"], job.generations - 1)
+    waves = (job.plan.wave(i) for i in range(job.plan.waves))
+    return record * held * max(sum(job.runs[i].loop.n_synthetic for i in wave) for wave in waves)
+
+
+def check_disk(job: grid.Job, workdir: pathlib.Path) -> None:
+    """Raises UserError where the pools would not fit beside what is there."""
+    have = sum(file.stat().st_size for file in workdir.rglob("*.array_record"))
+    free = shutil.disk_usage(workdir).free + have
+    if disk_bytes(job) > free:
+        raise UserError(
+            f"synthetic samples need about {format_bytes(disk_bytes(job))} of disk, and {workdir} has "
+            f"{format_bytes(free)}; choose another --workdir, fewer runs per wave (config.fleet.max_runs_per_device), "
+            "or a shorter memory"
+        )
+
+
+def intact(job: grid.Job, folder: pathlib.Path, runs: list[grid.Run], generation: int, kept: Kept) -> bool:
+    """Whether the pools are those that a checkpoint, from which `generation` goes on, was saved with."""
+    slots = job.generation.shapes.slots
+    for i, run in enumerate(runs):
+        for g in range(max(1, generation - slots), generation):
+            if not np.array_equal(pool(job, folder, run).digest(g), kept.memory[i, (g - 1) % slots]):
+                return False
+    return True
