@@ -295,7 +295,7 @@ class _Experiment:
 
 def _say_speed(flops: int, seconds: float, show: display.Display) -> None:
     """Matrix-product FLOPs of this start over its wall time, beside a large matrix product in the same process."""
-    if flops and seconds > 10:  # below, the measurement would cost more than the job
+    if flops and seconds > 60:  # below, the measurement would be a good part of the job
         rate = fleet.matmul_rate()
         show.say(
             f"{flops / seconds / 1e9:.0f} GFLOP/s over wall time, {flops / seconds / rate:.0%} of the "

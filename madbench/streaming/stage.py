@@ -139,13 +139,14 @@ class Streamed(Resident):
 
         def parts(i):
             for start in range(0, address.shape[1], block):
-                part = address[i, start : start + block]
+                part = address[i, start : min(start + block, int(sizes[i]))]
                 x = decode(self._rows(i, part).x)
                 if self.job.source.available is None:
-                    real = np.asarray(_at(self.job.source, order[i], np.maximum(part, 0)))
+                    padded = np.pad(np.maximum(part, 0), (0, block - len(part)))  # one program
+                    real = np.asarray(_at(self.job.source, order[i], padded))[: len(part)]
                     x = np.where((part >= 0).reshape(-1, *(1,) * (x.ndim - 1)), real, x)
-                x[max(int(sizes[i]) - start, 0) :] = 0
-                yield x
+                members = min(block, address.shape[1] - start)
+                yield np.concatenate([x, np.zeros((members - len(x), *x.shape[1:]), x.dtype)])
 
         features = [self.extractor.extract_parts(parts(i), block) for i in range(len(runs))]
         return Training(np.stack(features), np.asarray(sizes, np.int32))
