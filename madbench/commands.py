@@ -39,7 +39,7 @@ def phase(argv: list[str]) -> int:
     from madbench.phase import job
 
     if values.dry_run:
-        print(job.describe(config))
+        print(job.describe(config, values.cache))
         return 0
     return _until_stopped(lambda: print(job.run(config, values.workdir, cache=values.cache), end=""))
 
@@ -73,7 +73,7 @@ def _until_stopped(work: Callable[[], None]) -> int:
 
 def _define_cache(values: flags.FlagValues) -> None:
     cache = os.environ.get("MADBENCH_CACHE", "~/.cache/madbench")
-    flags.DEFINE_string("cache", cache, "Where feature networks are kept and looked for.", flag_values=values)
+    flags.DEFINE_string("cache", cache, "Where feature networks and prepared data are kept.", flag_values=values)
 
 
 def _read_config(name: str | None) -> config_dict.ConfigDict:

@@ -16,7 +16,7 @@ from madbench.generation import Cell, Generation, Kept, Shared, Work, see
 from madbench.metrics import Evaluator, Known, features, select
 from madbench.metrics.features import Extractor
 
-DEFAULT_CACHE = "~/.cache/madbench"
+DEFAULT_CACHE = data.DEFAULT_CACHE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Job:
         work = None
         if within_fit:
             t = jax.ShapeDtypeStruct((), np.int32)
-            shared = Shared(jax.eval_shape(lambda: self.source), None, None)
+            shared = Shared(_shapes(self.source), None, None)
             cell = jax.tree.map(lambda a: jax.ShapeDtypeStruct((), a.dtype), self.cells(self.runs[:1]))
             work = jax.eval_shape(self.generation.begin, shared, cell, kept, t)
         return jax.tree.map(lambda s: jax.ShapeDtypeStruct((runs, *s.shape), s.dtype), (kept, work))
@@ -103,6 +103,11 @@ class Job:
         return self.costs["finish"].flops
 
 
+def _shapes(tree: Any) -> Any:
+    """Of each array, without touching it: a pool may lie in a file that is larger than memory."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)
+
+
 def _stack(values: tuple) -> np.ndarray:
     array = np.asarray(values)
     return array.astype(np.int32) if array.dtype == np.int64 else array
@@ -113,7 +118,7 @@ def prepare(config: Any, *, cache: str = DEFAULT_CACHE, wave_size: int = 0) -> J
 
     Args:
       config: `ConfigDict` as a file under `configs/` makes it, or resolved plain values.
-      cache: directory of feature networks.
+      cache: directory of feature networks and prepared data.
       wave_size: runs per wave where an earlier start of the same job has fixed them.
 
     Raises:
@@ -123,7 +128,7 @@ def prepare(config: Any, *, cache: str = DEFAULT_CACHE, wave_size: int = 0) -> J
     data_settings = dict(plain["data"])
     reuse = data_settings.pop("reuse_fresh")
     parsed = [loops.parse(text, plain["n_initial"]) for text in plain["loops"]]
-    source = data.load(**data_settings)
+    source = data.load(**data_settings, cache=cache)
     metrics = select(plain["metrics"]["names"], _known(source, plain["metrics"]["features"]))
     _check_reference(metrics, source)
     features.check(plain["metrics"]["features"], source.shape, source.num_classes)
@@ -262,7 +267,7 @@ def _costs(generation: Generation, source, run: Run, feature_dim: int) -> dict[s
     shape = lambda tree: jax.eval_shape(lambda: tree)
     blind = Extractor(params=(), function=lambda _, x: jnp.zeros((x.shape[0], feature_dim)), label="")
     reference = jax.eval_shape(blind, source.reference.x)
-    shared = Shared(shape(source), blind, reference)
+    shared = Shared(_shapes(source), blind, reference)
     cell = shape(Cell(jax.tree.map(jnp.asarray, loops.inputs(run.loop)), jnp.float32(1), jnp.uint32(0)))
     kept: Kept = generation.blank(source.shape)
     t = jax.ShapeDtypeStruct((), jnp.int32)
