@@ -196,6 +196,6 @@ def _records(builder: Any, name: str, split: str, image_key: str) -> Sequence[di
     try:
         return builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
     except Exception as error:  # of unknown splits, and of damaged files, each of its own kind
-        has = ", ".join(builder.info.splits)
+        has = ", ".join(sorted(builder.info.splits))
         text = " ".join(str(error).split())[:200]
         raise UserError(f"config.data.split={split!r} of {name}, which has {has}, cannot be read: {text}") from None
