@@ -101,13 +101,16 @@ def _read_config(name: str | None) -> config_dict.ConfigDict:
 def _override(config: config_dict.ConfigDict, argv: list[str]) -> config_dict.ConfigDict:
     """The config with the `--config.FIELD=VALUE` of `argv`, which may hold nothing else.
 
-    Another source or family brings its own settings, at their defaults.
+    Another source or family brings its own settings, at their defaults; between files of images, form and split stay.
     """
+    from madbench import data
     from madbench.config import base
 
     source, family = _given(argv, "--config.data.source"), _given(argv, "--config.model.family")
     if source is not None and source != config.data.source:
-        config.data = base(source=source).data
+        new = base(source=source).data
+        new.update(data.carried(config.data.to_dict(), new.to_dict()))
+        config.data = new
     if family is not None and family != config.model.family:
         config.model = base(family=family).model
     values = flags.FlagValues()

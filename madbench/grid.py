@@ -113,13 +113,14 @@ def _stack(values: tuple) -> np.ndarray:
     return array.astype(np.int32) if array.dtype == np.int64 else array
 
 
-def prepare(config: Any, *, cache: str = DEFAULT_CACHE, wave_size: int = 0) -> Job:
+def prepare(config: Any, *, cache: str = DEFAULT_CACHE, wave_size: int = 0, blank: bool = False) -> Job:
     """Checks a config and plans its job.
 
     Args:
       config: `ConfigDict` as a file under `configs/` makes it, or resolved plain values.
       cache: directory of feature networks and prepared data.
       wave_size: runs per wave where an earlier start of the same job has fixed them.
+      blank: the job is only planned: data that are not prepared stay so, see `data.load`.
 
     Raises:
       UserError: with one line for the user, whatever is wrong; nothing has been written or trained.
@@ -128,7 +129,7 @@ def prepare(config: Any, *, cache: str = DEFAULT_CACHE, wave_size: int = 0) -> J
     data_settings = dict(plain["data"])
     reuse = data_settings.pop("reuse_fresh")
     parsed = [loops.parse(text, plain["n_initial"]) for text in plain["loops"]]
-    source = data.load(**data_settings, cache=cache)
+    source = data.load(**data_settings, cache=cache, blank=blank)
     metrics = select(plain["metrics"]["names"], _known(source, plain["metrics"]["features"]))
     _check_reference(metrics, source)
     features.check(plain["metrics"]["features"], source.shape, source.num_classes)

@@ -28,17 +28,29 @@ SOURCES = Registry(
 )
 
 
+def carried(old: dict, new: dict) -> dict:
+    """The settings of `new` that `old` has chosen where one source of image files replaces another: form and split."""
+    kinds = [str(data["source"]).partition(":")[0] for data in (old, new)]
+    if kinds[0] != kinds[1] and not set(kinds) <= {"folder", "tfds", "npz"}:
+        return {}
+    own = {"source", "path"} if kinds[0] == kinds[1] else {"source", "path", "count"}
+    return {name: value for name, value in old.items() if name in new and name not in own}
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def load(source: str, *, cache: str = DEFAULT_CACHE, say: Callable[[str], None] = _say, **settings) -> Source:
+def load(
+    source: str, *, cache: str = DEFAULT_CACHE, say: Callable[[str], None] = _say, blank: bool = False, **settings
+) -> Source:
     """Opens a source by the name that configs use.
 
     Args:
       source: a name in `SOURCES`, or `NAME:PATH` for those that take one.
       cache: directory of prepared sets, for the sources that prepare one; may begin with "~".
       say: where they report what they prepare; standard error by default.
+      blank: of a set that is not prepared, make a source of its size and shape, to plan with, instead of preparing it.
       **settings: the rest of `config.data`.
 
     Raises:
@@ -52,8 +64,9 @@ def load(source: str, *, cache: str = DEFAULT_CACHE, say: Callable[[str], None] 
     SOURCES.check(source, settings)
     function = SOURCES.find(source)
     asked = inspect.signature(function).parameters
-    machinery = {name: value for name, value in (("cache", cache), ("say", say)) if name in asked}
+    machinery = {"cache": cache, "say": say, "blank": blank}  # for those that take it
+    machinery = {name: value for name, value in machinery.items() if name in asked}
     return function(**settings, **machinery)
 
 
-__all__ = ["DEFAULT_CACHE", "SOURCES", "Source", "density_grid", "load"]
+__all__ = ["DEFAULT_CACHE", "SOURCES", "Source", "carried", "density_grid", "load"]

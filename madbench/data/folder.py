@@ -10,7 +10,7 @@ import numpy as np
 from madbench.data import prepared
 from madbench.data.files import list_images
 from madbench.data.pictures import GREY, Form, Unreadable, check_choice, check_form, look
-from madbench.data.source import FiniteSource
+from madbench.data.source import FiniteSource, check_whole
 from madbench.errors import UserError
 
 
@@ -21,11 +21,13 @@ def load(
     crop: str = "center",
     channels: int = 0,
     unreadable: str = "refuse",
+    count: int = 0,
     n_reference: int = 1000,
     split_seed: int = 0,
     *,
     cache: str,
     say: Callable[[str], None],
+    blank: bool,
 ) -> FiniteSource:
     """uint8 images of one size; where all lie in folders of their own, those are the classes.
 
@@ -38,10 +40,13 @@ def load(
       crop: "center" cuts the square in the middle before resizing, "none" refuses images that are no squares.
       channels: 1 makes all grey, 3 all RGB; 0 is 1 where all are grey, and otherwise 3. Transparency is laid on white.
       unreadable: "refuse" the folder where an image cannot be decoded, or "skip" such images, and say so.
+      count: images that the set is known to have; 0 for any. A dry run without the folder plans with as many, given a
+        resolution, and a folder of another number is noted.
       n_reference: images kept for the metrics; the others are the training pool.
       split_seed: of the one permutation that separates the two.
       cache: directory for the decoded set.
       say: where notes go.
+      blank: make a source to plan with instead of preparing the set.
 
     Raises:
       UserError: there is no such folder, or its images cannot be used so; one line.
@@ -49,6 +54,12 @@ def load(
     check_form(resolution, resize, crop)
     check_choice("channels", channels, (0, 1, 3))
     check_choice("unreadable", unreadable, prepared.UNREADABLE)
+    check_whole(0, count=count)
+    split = {"n_reference": n_reference, "split_seed": split_seed}
+    if blank and count and resolution and not (path and pathlib.Path(path).expanduser().is_dir()):
+        say(f"note: there is no folder {path!r}; planned for the {count:,} images of config.data.count")
+        shape = (resolution, resolution, channels or 3)
+        return prepared.blank_source(pathlib.Path(path).name or "folder", "1", count, shape, 0, **split)
     if not path:
         raise UserError("config.data.source=folder:PATH needs the path of a folder of images")
     place = pathlib.Path(path).expanduser()
@@ -60,9 +71,10 @@ def load(
         Folder(place, files, labels, form),
         cache,
         say,
+        blank=blank,
+        count=count,
         unreadable=unreadable,
-        n_reference=n_reference,
-        split_seed=split_seed,
+        **split,
     )
 
 
@@ -96,6 +108,10 @@ class Folder:
     @property
     def count(self) -> int:
         return len(self.files)
+
+    @property
+    def num_classes(self) -> int:
+        return 0 if self.labels is None else int(self.labels.max()) + 1
 
     @property
     def identity(self) -> list:

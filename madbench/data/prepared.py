@@ -22,8 +22,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from madbench.data.pictures import Form, Unreadable, check_choice
-from madbench.data.source import FiniteSource, check_split, parted, permutation
+from madbench.data.source import FiniteSource, Frozen, check_split, parted, permutation
 from madbench.errors import UserError
+from madbench.samples import Samples
 
 FORMAT = 1  # of the files; another number makes all sets be prepared anew
 UNREADABLE = ("refuse", "skip")
@@ -48,6 +49,7 @@ class Collection(Protocol):
       where: for messages.
       count: how many images are listed.
       form: that they are brought into.
+      num_classes: 0 where there are no labels.
       identity: JSON values that change when the bytes may: files with sizes and times.
     """
 
@@ -56,6 +58,7 @@ class Collection(Protocol):
     where: str
     count: int
     form: Form
+    num_classes: int
     identity: Any
 
     def fetch(self, index: Sequence[int]) -> list[Image]:
@@ -67,7 +70,9 @@ def open_or_prepare(
     cache: str,
     say: Callable[[str], None],
     *,
-    unreadable: str = "refuse",
+    blank: bool,
+    count: int,
+    unreadable: str,
     n_reference: int,
     split_seed: int,
 ) -> FiniteSource:
@@ -77,6 +82,8 @@ def open_or_prepare(
       collection: of images.
       cache: directory; the set goes into `data/` there.
       say: where notes go.
+      blank: make a source to plan with instead of preparing the set.
+      count: how many images there should be; 0 for any. Others are noted.
       unreadable: what to do about images that cannot be decoded, "refuse" the set or "skip" them.
       n_reference: size of the reference part.
       split_seed: of the permutation.
@@ -91,6 +98,12 @@ def open_or_prepare(
     stem = f"{re.sub(r'[^A-Za-z0-9_.-]', '_', collection.name)}-{digest[:16]}"
     stored = _Stored(pathlib.Path(cache).expanduser() / "data" / stem)
     found = stored.read()
+    if count and count != collection.count:
+        say(f"note: {collection.where} has {collection.count:,} images, and config.data.count={count:,}")
+    if found is None and blank:
+        shape = collection.form.pixels(*collection.fetch([0])[0][:2]).shape
+        of = (collection.name, collection.version, collection.count, shape, collection.num_classes)
+        return blank_source(*of, n_reference=n_reference, split_seed=split_seed)
     if found is None:
         try:
             _prepare(collection, stored, say, split_seed, unreadable)
@@ -112,6 +125,29 @@ def open_or_prepare(
     check_split(collection.name, len(x), n_reference, split_seed)  # fewer than listed, where some are skipped
     fingerprint = {key: about[key] for key in ("name", "version", "count", "sha256")}
     return parted(x, y, num_classes=about["num_classes"], n_reference=n_reference, fingerprint=fingerprint)
+
+
+def blank_source(
+    name: str,
+    version: str,
+    count: int,
+    shape: tuple[int, ...],
+    num_classes: int,
+    *,
+    n_reference: int,
+    split_seed: int,
+) -> FiniteSource:
+    """A source of black images that takes no memory, whatever its size: a job can be planned with it, not run."""
+    check_split(name, count, n_reference, split_seed)
+    repeat = lambda value, n, *shape: np.broadcast_to(value, (n, *shape))
+    return FiniteSource(
+        pool=Samples(repeat(np.uint8(0), count - n_reference, *shape), repeat(np.int32(0), count - n_reference)),
+        reference=Samples(repeat(np.float32(-1), n_reference, *shape), repeat(np.int32(0), n_reference)),
+        name=name,
+        num_classes=num_classes,
+        bounds=(-1.0, 1.0),
+        fingerprint=Frozen(name=name, version=version, count=count, sha256=""),
+    )
 
 
 class _Stored:

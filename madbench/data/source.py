@@ -63,7 +63,7 @@ def _static():
     return dataclasses.field(metadata={"static": True})
 
 
-class _Frozen(dict):
+class Frozen(dict):
     """A dict that can be hashed, as static fields of a pytree must be."""
 
     def __hash__(self):
@@ -266,7 +266,7 @@ def parted(
         name=fingerprint["name"],
         num_classes=num_classes,
         bounds=(-1.0, 1.0),
-        fingerprint=_Frozen(fingerprint),
+        fingerprint=Frozen(fingerprint),
     )
 
 
@@ -276,4 +276,4 @@ def fingerprint(name: str, version: str, count: int | None, *arrays: np.ndarray)
     for array in arrays:
         digest.update(str((array.dtype, array.shape)).encode())
         digest.update(np.ascontiguousarray(array).tobytes())
-    return _Frozen(name=name, version=version, count=count, sha256=digest.hexdigest())
+    return Frozen(name=name, version=version, count=count, sha256=digest.hexdigest())

@@ -10,7 +10,7 @@ import numpy as np
 
 from madbench.data import prepared
 from madbench.data.pictures import Form, check_form
-from madbench.data.source import FiniteSource
+from madbench.data.source import FiniteSource, check_whole
 from madbench.errors import UserError
 
 
@@ -24,11 +24,13 @@ def load(
     resize: str = "lanczos",
     crop: str = "center",
     unreadable: str = "refuse",
+    count: int = 0,
     n_reference: int = 1000,
     split_seed: int = 0,
     *,
     cache: str,
     say: Callable[[str], None],
+    blank: bool,
 ) -> FiniteSource:
     """uint8 images of one size, with classes where the set has them.
 
@@ -46,10 +48,13 @@ def load(
       resize: filter, one of `pictures.FILTERS`.
       crop: "center" cuts the square in the middle before resizing, "none" refuses images that are no squares.
       unreadable: "refuse" the set where an image cannot be decoded, or "skip" such images, and say so.
+      count: images that the split is known to have; 0 for any. A dry run of a set that is not prepared plans with as
+        many, and a split of another number is noted.
       n_reference: images kept for the metrics; the others are the training pool.
       split_seed: of the one permutation that separates the two.
       cache: directory for the decoded set.
       say: where notes go.
+      blank: make a source to plan with instead of preparing the set.
 
     Raises:
       UserError: the set is unknown or not prepared, or holds no images that can be used so; one line.
@@ -57,21 +62,41 @@ def load(
     check_form(resolution, resize, crop)
     if not path:
         raise UserError("config.data.source=tfds:NAME needs the name of a set of tensorflow-datasets")
+    check_whole(0, count=count)
+    part = {"n_reference": n_reference, "split_seed": split_seed}
     builder = _builder(path, data_dir)
-    _check_prepared(builder, path, data_dir)
+    planned = blank and count > 0 and not builder.info.splits
+    if not planned:
+        _check_prepared(builder, path, data_dir)
     features = builder.info.features
     image_key = _key(path, features, "Image", image_key, "image_key")
     label_key = "" if label_key == "none" else _key(path, features, "ClassLabel", label_key, "label_key")
+    num_classes = features[label_key].num_classes if label_key else 0
     form = Form(_channels(path, image_key, features[image_key]), resolution, resize, crop, upright=False)
+    if planned:
+        say(f"note: {path} is not prepared; planned for the {count:,} images of config.data.count")
+        sides = (resolution, resolution) if resolution else features[image_key].shape[:2]
+        if None in sides:
+            raise UserError(f"the images of {path} have several sizes; set config.data.resolution")
+        shape = (*sides, form.channels)
+        return prepared.blank_source(_name(builder, split), str(builder.version), count, shape, num_classes, **part)
     records = _records(builder, path, split, image_key)
     return prepared.open_or_prepare(
-        Records(builder, split, records, image_key, label_key, form),
+        Records(builder, split, records, image_key, label_key, num_classes, form),
         cache,
         say,
+        blank=blank,
+        count=count,
         unreadable=unreadable,
-        n_reference=n_reference,
-        split_seed=split_seed,
+        **part,
     )
+
+
+def _name(builder: Any, split: str) -> str:
+    """As in the tables: with the config and the split where they are not the usual ones."""
+    config = builder.builder_config
+    name = f"{builder.name}/{config.name}" if config else builder.name
+    return name if split == "train" else f"{name}[{split}]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,13 +108,12 @@ class Records:
     records: Sequence[dict[str, Any]]
     image_key: str
     label_key: str
+    num_classes: int
     form: Form
 
     @property
     def name(self) -> str:
-        config = self.builder.builder_config
-        name = f"{self.builder.name}/{config.name}" if config else self.builder.name
-        return name if self.split == "train" else f"{name}[{self.split}]"
+        return _name(self.builder, self.split)
 
     @property
     def version(self) -> str:
