@@ -1,18 +1,18 @@
 """Faces as in the paper (arXiv 2307.01850): a style-based GAN without labels on FFHQ at 128x128, or on CelebA.
 
     madbench run --config=configs/faces.py:ffhq --config.data.source=folder:PATH --workdir=runs/ffhq
-    madbench run --config=configs/faces.py:ffhq,accumulate --config.data.source=folder:PATH --workdir=runs/ffhq-accumulate
+    madbench run --config=configs/faces.py:ffhq,accumulate --config.data.source=folder:PATH --workdir=runs/ffhq-grows
     madbench run --config=configs/faces.py:celeba,64,diffusion --workdir=runs/celeba
     madbench run --config=configs/faces.py:tiny --config.data.source=folder:PATH --workdir=runs/tiny
 
 Words behind the colon, of each line at most one, in any order; the first is the default:
-  ffhq | celeba                                           a folder of FFHQ's images, of any resolution; tfds:celeb_a, or a
-                                                          folder of CelebA's (--config.data.source=folder:PATH)
+  ffhq | celeba                                           FFHQ: the folder that you name, of any resolution; CelebA:
+                                                          tfds:celeb_a, or a folder too
   fully_synthetic | accumulate | augmentation | fresh     the loop; accumulate is the paper's augmentation: all real
                                                           images and everything synthesized so far
   gan | diffusion                                         the model
   128 | 64 | 32 | 256                                     pixels a side: squares from the middle, by Lanczos's filter
-  full | tiny                                             tiny: the same at 32 pixels, on 192 images or more, of any set
+  full | tiny                                             tiny: the same at 16 pixels, on 192 images or more, of any set
 
 Of the paper: no labels, λ in {1, .7} and 9 generations; λ = 1 for accumulating and fresh data. Ours: it trains on all
 70,000 images of FFHQ, and here 10,000 are held out for the metrics and 60,000 trained on, of CelebA as many; networks,
@@ -87,7 +87,7 @@ def get_config(words=""):
 
 def shrink(config, loop):
     """To a job of a minute on a CPU, on 192 images or more."""
-    config.data.update(count=0, resolution=32, n_reference=64)
+    config.data.update(count=0, resolution=16, n_reference=64)
     config.n_initial = 128
     if loop == "fresh":
         config.loops = ("fresh_data(n_initial=96,n_fresh=32,n_synthetic=64)",)
@@ -95,7 +95,9 @@ def shrink(config, loop):
     config.generations = 2
     config.metrics.features = "raw"
     config.model.update(width=32, batch_size=32, steps=50, dtype="float32")
-    if config.model.family == "gan":
-        config.model.update(width=8, widest=16, depth=1, style=16, style_depth=2, latent=16, discriminator_width=8)
+    if config.model.family == "gan":  # matrix products: convolutions take minutes to compile on a CPU
+        config.model.update(
+            network="dense", width=64, depth=2, style=16, style_depth=2, latent=16, discriminator_width=64
+        )
     else:
-        config.model.update(depth=2, heads=2, patch=8)
+        config.model.update(depth=2, heads=2, patch=4)
