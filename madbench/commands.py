@@ -39,7 +39,7 @@ def phase(argv: list[str]) -> int:
     from madbench.phase import job
 
     if values.dry_run:
-        print(job.describe(config))
+        print(job.describe(config, values.cache))
         return 0
     return _until_stopped(lambda: print(job.run(config, values.workdir, cache=values.cache), end=""))
 
@@ -73,7 +73,7 @@ def _until_stopped(work: Callable[[], None]) -> int:
 
 def _define_cache(values: flags.FlagValues) -> None:
     cache = os.environ.get("MADBENCH_CACHE", "~/.cache/madbench")
-    flags.DEFINE_string("cache", cache, "Where feature networks are kept and looked for.", flag_values=values)
+    flags.DEFINE_string("cache", cache, "Where feature networks and prepared data are kept.", flag_values=values)
 
 
 def _read_config(name: str | None) -> config_dict.ConfigDict:
@@ -101,13 +101,16 @@ def _read_config(name: str | None) -> config_dict.ConfigDict:
 def _override(config: config_dict.ConfigDict, argv: list[str]) -> config_dict.ConfigDict:
     """The config with the `--config.FIELD=VALUE` of `argv`, which may hold nothing else.
 
-    Another source or family brings its own settings, at their defaults.
+    Another source or family brings its own settings, at their defaults; between files of images, form and split stay.
     """
+    from madbench import data
     from madbench.config import base
 
     source, family = _given(argv, "--config.data.source"), _given(argv, "--config.model.family")
     if source is not None and source != config.data.source:
-        config.data = base(source=source).data
+        new = base(source=source).data
+        new.update(data.carried(config.data.to_dict(), new.to_dict()))
+        config.data = new
     if family is not None and family != config.model.family:
         config.model = base(family=family).model
     values = flags.FlagValues()

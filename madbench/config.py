@@ -46,6 +46,30 @@ def base(source: str = "digits", family: str = "diffusion") -> config_dict.Confi
     return config
 
 
+def choose(text: str, **choices: tuple[str, ...]) -> dict[str, str]:
+    """Reads what follows the colon of a config file, "fresh,gan": words, of each choice at most one, in any order.
+
+    Args:
+      text: the words.
+      **choices: by name, the words among which one may stand.
+
+    Returns:
+      By name, the word that stands there; the first of each choice where none does.
+
+    Raises:
+      UserError: another word, or two of one choice; one line with all of them.
+    """
+    every = "; ".join(" | ".join(words) for words in choices.values())
+    found: dict[str, str] = {}
+    for word in filter(None, (part.strip() for part in text.split(","))):
+        name = next((name for name, words in choices.items() if word in words), None)
+        if name is None:
+            raise UserError(f"unknown argument {word!r}; choose one of each, separated by commas: {every}")
+        if found.setdefault(name, word) != word:
+            raise UserError(f"{found[name]!r} and {word!r} exclude each other; choose one of each: {every}")
+    return {name: words[0] for name, words in choices.items()} | found
+
+
 def resolve(config: config_dict.ConfigDict) -> dict[str, Any]:
     """Plain values for JSON, with lists spelt out.
 

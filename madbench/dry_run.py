@@ -17,7 +17,7 @@ def describe(config: Any, cache: str = grid.DEFAULT_CACHE) -> str:
     Raises:
       UserError: whatever is wrong with the config; one line.
     """
-    job = grid.prepare(config, cache=cache)
+    job = grid.prepare(config, cache=cache, blank=True)
     shapes = job.generation.shapes
     state = jax.eval_shape(job.family.init, jax.random.key(0))
     n_params = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(state.params))

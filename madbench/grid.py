@@ -17,7 +17,7 @@ from madbench.metrics import Evaluator, Known, features, select
 from madbench.metrics.features import Extractor
 from madbench.streaming import plan as streaming
 
-DEFAULT_CACHE = "~/.cache/madbench"
+DEFAULT_CACHE = data.DEFAULT_CACHE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Job:
         work = None
         if within_fit:
             t = jax.ShapeDtypeStruct((), np.int32)
-            shared = Shared(jax.eval_shape(lambda: self.source), None, None)
+            shared = Shared(_shapes(self.source), None, None)
             cell = jax.tree.map(lambda a: jax.ShapeDtypeStruct((), a.dtype), self.cells(self.runs[:1]))
             work = jax.eval_shape(self.generation.begin, shared, cell, kept, t)
         return jax.tree.map(lambda s: jax.ShapeDtypeStruct((runs, *s.shape), s.dtype), (kept, work))
@@ -104,19 +104,32 @@ class Job:
         return self.costs["finish"].flops
 
 
+def _shapes(tree: Any) -> Any:
+    """Of each array, without touching it: a pool may lie in a file that is larger than memory."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)
+
+
 def _stack(values: tuple) -> np.ndarray:
     array = np.asarray(values)
     return array.astype(np.int32) if array.dtype == np.int64 else array
 
 
-def prepare(config: Any, *, cache: str = DEFAULT_CACHE, wave_size: int = 0, streamed: bool | None = None) -> Job:
+def prepare(
+    config: Any,
+    *,
+    cache: str = DEFAULT_CACHE,
+    wave_size: int = 0,
+    streamed: bool | None = None,
+    blank: bool = False,
+) -> Job:
     """Checks a config and plans its job.
 
     Args:
       config: `ConfigDict` as a file under `configs/` makes it, or resolved plain values.
-      cache: directory of feature networks.
+      cache: directory of feature networks and prepared data.
       wave_size: runs per wave where an earlier start of the same job has fixed them.
       streamed: whether training data are streamed, where an earlier start has fixed it.
+      blank: the job is only planned: data that are not prepared stay so, see `data.load`.
 
     Raises:
       UserError: with one line for the user, whatever is wrong; nothing has been written or trained.
@@ -125,7 +138,7 @@ def prepare(config: Any, *, cache: str = DEFAULT_CACHE, wave_size: int = 0, stre
     data_settings = dict(plain["data"])
     reuse = data_settings.pop("reuse_fresh")
     parsed = [loops.parse(text, plain["n_initial"]) for text in plain["loops"]]
-    source = data.load(**data_settings)
+    source = data.load(**data_settings, cache=cache, blank=blank)
     metrics = select(plain["metrics"]["names"], _known(source, plain["metrics"]["features"]))
     _check_reference(metrics, source)
     features.check(plain["metrics"]["features"], source.shape, source.num_classes)
@@ -161,7 +174,7 @@ def prepare(config: Any, *, cache: str = DEFAULT_CACHE, wave_size: int = 0, stre
     setting = plain["fleet"]["streaming"] if streamed is None else "always" if streamed else "never"
     if streaming.streams(setting, family, common + per_run, limit):
         generation, steps = streaming.streamed(generation), streaming.steps_at_once(family, source)
-        shapes = _shapes(source.without_images(), runs[0], feature_dim)
+        shapes = _inputs(source.without_images(), runs[0], feature_dim)
         costs = streaming.costs(generation, source, shapes, costs, steps)
         per_run, common = _memory(generation, source, costs), cost.tree_bytes(source.without_images())
     plan = fleet.make_plan(
@@ -274,18 +287,18 @@ def _check_family(family, plain, parsed, runs) -> None:
         )
 
 
-def _shapes(source: data.Source, run: Run, feature_dim: int) -> tuple[Shared, Cell, Any]:
+def _inputs(source: data.Source, run: Run, feature_dim: int) -> tuple[Shared, Cell, Any]:
     """(shared, cell, t) as the functions of a generation take them; the feature network is left out."""
     shape = lambda tree: jax.eval_shape(lambda: tree)
     blind = Extractor(params=(), function=lambda _, x: jnp.zeros((x.shape[0], feature_dim)), label="")
-    shared = Shared(shape(source), blind, jax.eval_shape(blind, source.reference.x))
+    shared = Shared(_shapes(source), blind, jax.eval_shape(blind, source.reference.x))
     cell = shape(Cell(jax.tree.map(jnp.asarray, loops.inputs(run.loop)), jnp.float32(1), jnp.uint32(0)))
     return shared, cell, jax.ShapeDtypeStruct((), jnp.int32)
 
 
 def _costs(generation: Generation, source, run: Run, feature_dim: int) -> dict[str, cost.Cost]:
     """Of one run, by tracing; the feature network is not trained for it, so its own cost is left out."""
-    shared, cell, t = _shapes(source, run, feature_dim)
+    shared, cell, t = _inputs(source, run, feature_dim)
     kept: Kept = generation.blank(source)
     work: Work = jax.eval_shape(generation.begin, shared, cell, kept, t)
     seen = jax.eval_shape(generation.finish, shared, cell, (kept, work), t)[1]["seen"]

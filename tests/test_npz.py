@@ -7,6 +7,7 @@ import pytest
 
 from madbench import data
 from madbench.errors import UserError
+from madbench.samples import decode
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 4, 6, 3), dtype=np.uint8)
 LABELS = np.arange(12) % 3
@@ -17,7 +18,9 @@ def test_images_and_labels_are_those_of_the_archive(tmp_path):
     source = data.load(f"npz:{tmp_path / 'mine.npz'}", n_reference=4)
     assert (source.name, source.shape, source.num_classes, source.available) == ("mine", (4, 6, 3), 3, 8)
     assert source.bounds == (-1.0, 1.0)
-    x = np.concatenate([source.pool.x, source.reference.x])
+    assert source.pool.x.dtype == np.uint8
+    assert type(source.pool.x) is np.ndarray  # on the host
+    x = np.concatenate([decode(source.pool.x), source.reference.x])
     y = np.concatenate([source.pool.y, source.reference.y])
     rows = {image.tobytes(): label for image, label in zip(IMAGES, LABELS, strict=True)}
     back = np.round((x + 1) * 127.5).astype(np.uint8)

@@ -1,9 +1,15 @@
 """Where real samples come from. One file per source, one line each in the registry."""
 
+import inspect
+import sys
+from collections.abc import Callable
+
 from madbench.data.density import density_grid
 from madbench.data.source import Source
 from madbench.errors import UserError
 from madbench.registry import Registry
+
+DEFAULT_CACHE = "~/.cache/madbench"
 
 # source name -> module with `load(**settings) -> Source`. The part after a colon ("folder:PATH") is passed as `path`.
 SOURCES = Registry(
@@ -16,15 +22,35 @@ SOURCES = Registry(
         "mixture": "madbench.data.mixture",
         "rosenbrock": "madbench.data.rosenbrock",
         "npz": "madbench.data.npz",
+        "folder": "madbench.data.folder",
+        "tfds": "madbench.data.tfds",
     },
 )
 
 
-def load(source: str, **settings) -> Source:
+def carried(old: dict, new: dict) -> dict:
+    """The settings of `new` that `old` has chosen where one source of image files replaces another: form and split."""
+    kinds = [str(data["source"]).partition(":")[0] for data in (old, new)]
+    if kinds[0] != kinds[1] and not set(kinds) <= {"folder", "tfds", "npz"}:
+        return {}
+    own = {"source", "path"} if kinds[0] == kinds[1] else {"source", "path", "count"}
+    return {name: value for name, value in old.items() if name in new and name not in own}
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def load(
+    source: str, *, cache: str = DEFAULT_CACHE, say: Callable[[str], None] = _say, blank: bool = False, **settings
+) -> Source:
     """Opens a source by the name that configs use.
 
     Args:
       source: a name in `SOURCES`, or `NAME:PATH` for those that take one.
+      cache: directory of prepared sets, for the sources that prepare one; may begin with "~".
+      say: where they report what they prepare; standard error by default.
+      blank: of a set that is not prepared, make a source of its size and shape, to plan with, instead of preparing it.
       **settings: the rest of `config.data`.
 
     Raises:
@@ -36,7 +62,11 @@ def load(source: str, **settings) -> Source:
             raise UserError(f"config.data.source={source!r} and config.data.path={settings['path']!r} name two files")
         settings["path"] = path
     SOURCES.check(source, settings)
-    return SOURCES.find(source)(**settings)
+    function = SOURCES.find(source)
+    asked = inspect.signature(function).parameters
+    machinery = {"cache": cache, "say": say, "blank": blank}  # for those that take it
+    machinery = {name: value for name, value in machinery.items() if name in asked}
+    return function(**settings, **machinery)
 
 
-__all__ = ["SOURCES", "Source", "density_grid", "load"]
+__all__ = ["DEFAULT_CACHE", "SOURCES", "Source", "carried", "density_grid", "load"]

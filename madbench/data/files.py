@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from madbench.data.pictures import look
 from madbench.errors import UserError
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
@@ -130,21 +131,30 @@ def _finite(path: str, x: np.ndarray) -> np.ndarray:
 
 
 def _folder(place: pathlib.Path) -> ImageSet:
-    files = sorted(f for f in _files(place) if f.suffix.lower() in IMAGE_ENDINGS and f.is_file())
-    if not files:
-        raise UserError(f"{place} holds no images ({', '.join(IMAGE_ENDINGS)})")
+    files, labels = list_images(place)
     shape = _read_image(files[0], None).shape
-    folders = [f.relative_to(place).parts[0] if f.parent != place else None for f in files]
-    names = sorted(set(folders), key=str)
-    labels = None
-    if None not in names and len(names) > 1:
-        labels = np.asarray([names.index(folder) for folder in folders], np.int32)
 
     def read(index: np.ndarray) -> np.ndarray:
         with ThreadPoolExecutor(max_workers=8) as pool:
             return np.stack(list(pool.map(lambda i: _read_image(files[i], shape), index)))
 
     return ImageSet(str(place), len(files), shape, labels, read)
+
+
+def list_images(place: pathlib.Path) -> tuple[list[pathlib.Path], np.ndarray | None]:
+    """The image files of a folder at any depth, by name, and int32 classes where all lie in folders of their own.
+
+    Raises:
+      UserError: there are none; one line.
+    """
+    files = sorted(f for f in _files(place) if f.suffix.lower() in IMAGE_ENDINGS and f.is_file())
+    if not files:
+        raise UserError(f"{place} holds no images ({', '.join(IMAGE_ENDINGS)})")
+    folders = [f.relative_to(place).parts[0] if f.parent != place else None for f in files]
+    number = {name: i for i, name in enumerate(sorted(set(folders), key=str))}
+    if None in number or len(number) < 2:
+        return files, None
+    return files, np.asarray([number[folder] for folder in folders], np.int32)
 
 
 def _files(place: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -164,28 +174,17 @@ def _files(place: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _read_image(file: pathlib.Path, shape: tuple[int, ...] | None) -> np.ndarray:
-    """uint8 `[height, width, 1 or 3]`: grey images have one channel, all others three; alpha is dropped.
+    """uint8 `[height, width, 1 or 3]`: grey images have one channel, all others three; alpha is dropped."""
 
-    Deep ones (16 bits, floats) are refused: Pillow would cut what is above 255, and call the image white, or black.
-    """
-    from PIL import Image  # slow to import
+    def pixels(image) -> np.ndarray:
+        grey = image.mode in ("1", "L") if shape is None else shape[-1] == 1
+        if grey and image.mode not in ("1", "L"):
+            raise UserError(f"{file} has colours, and the first image of its folder has none; convert one or other")
+        return np.asarray(image.convert("L" if grey else "RGB"))
 
-    try:
-        with Image.open(file) as image:
-            if image.mode[0] in "IF":
-                raise UserError(
-                    f"{file} has more than 8 bits a level (Pillow's mode {image.mode}); convert it to 8 bits"
-                )
-            grey = image.mode in ("1", "L") if shape is None else shape[-1] == 1
-            if grey and image.mode not in ("1", "L"):
-                raise UserError(f"{file} has colours, and the first image of its folder has none; convert one or other")
-            pixels = np.asarray(image.convert("L" if grey else "RGB"))
-    except UserError:
-        raise
-    except Exception as error:  # whatever a damaged file makes of a decoder
-        raise UserError(f"{file} cannot be read as an image: {' '.join(str(error).split())[:200]}") from None
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    if shape is not None and pixels.shape != shape:
-        sizes = f"{pixels.shape[1]}x{pixels.shape[0]}, and the first of its folder {shape[1]}x{shape[0]}"
+    found = look(file, str(file), pixels)
+    found = found[..., None] if found.ndim == 2 else found
+    if shape is not None and found.shape != shape:
+        sizes = f"{found.shape[1]}x{found.shape[0]}, and the first of its folder {shape[1]}x{shape[0]}"
         raise UserError(f"{file} has {sizes} pixels; resize the images to one size")
-    return pixels
+    return found

@@ -9,7 +9,7 @@ from madbench.errors import UserError
 
 
 def load(path: str = "", n_reference: int = 1000, split_seed: int = 0) -> FiniteSource:
-    """Images in [-1, 1] from `x`, uint8 `[n, height, width, channels]`, and classes from `y` `[n]`, where there is one.
+    """Images from `x`, uint8 `[n, height, width, channels]`, and classes from `y` `[n]`, where there is one.
 
     Args:
       path: of the archive; what stands behind the colon of "npz:PATH".
@@ -39,7 +39,7 @@ def load(path: str = "", n_reference: int = 1000, split_seed: int = 0) -> Finite
     if y is not None and len(np.unique(y)) != int(y.max()) + 1:
         raise UserError(f"{path}: y names classes up to {y.max()}, and {len(np.unique(y))} of them have images")
     return split(
-        np.float32(x) / 127.5 - 1,
+        x,
         np.zeros(len(x), np.int32) if y is None else y.astype(np.int32),
         name=pathlib.Path(path).stem,
         version="1",

@@ -30,7 +30,8 @@ class Source(Protocol):
       num_classes: 0 where there are no labels.
       bounds: `(-1.0, 1.0)` for images: what a model samples is clipped to it, as writing an image file would. Else
         None.
-      pool: the training pool, None where endless.
+      pool: the training pool on the host, as it is stored: `x` is uint8 or float32, see `samples.decode`; it may be a
+        view of a file that is larger than memory. None where endless.
       available: real samples in that pool, None where endless.
       stored: dtype in which samples are kept: uint8 for images of 256 levels, else float32.
       reference: the samples that metrics compare with; never trained on.
@@ -64,7 +65,7 @@ def _static():
     return dataclasses.field(metadata={"static": True})
 
 
-class _Frozen(dict):
+class Frozen(dict):
     """A dict that can be hashed, as static fields of a pytree must be."""
 
     def __hash__(self):
@@ -74,7 +75,10 @@ class _Frozen(dict):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class FiniteSource:
-    """A set in memory: a training pool and a reference part, disjoint."""
+    """A set in memory, or in a file that is mapped there: a training pool and a reference part, disjoint.
+
+    The pool keeps its bytes, of images a quarter of what float32 needs; `at` decodes what it reads.
+    """
 
     pool: Samples
     reference: Samples
@@ -114,7 +118,10 @@ class FiniteSource:
     def at(self, order: jax.Array, positions: jax.Array) -> Samples:
         """Positions past the end start over; `experiment` refuses that unless `reuse_fresh` allows it."""
         index = self.index(order, positions)
-        return Samples(decode(self.pool.x[index]), self.pool.y[index])
+        if isinstance(index, jax.core.Tracer):  # NumPy's arrays cannot be indexed by what is traced
+            return Samples(decode(jnp.asarray(self.pool.x)[index]), jnp.asarray(self.pool.y)[index])
+        index = np.asarray(index)  # reads these rows of a mapped file, and no others
+        return Samples(jnp.asarray(decode(self.pool.x[index])), jnp.asarray(self.pool.y[index]))
 
     def index(self, order: jax.Array, positions: jax.Array) -> jax.Array:
         """Which sample of the pool lies at each position."""
@@ -232,7 +239,7 @@ def split(
     """Splits an image set once, by a seeded permutation, into reference part and training pool.
 
     Args:
-      x: float32 `[n, height, width, channels]` in [-1, 1].
+      x: uint8 `[n, height, width, channels]`, or float32 in [-1, 1] where the data have no 8 bits.
       y: int32 `[n]`.
       name: as in the tables.
       version: of the data.
@@ -243,20 +250,44 @@ def split(
     Raises:
       UserError: the reference part leaves nothing to train on.
     """
+    check_split(name, len(x), n_reference, split_seed)
+    order = permutation(len(x), split_seed)
+    found = fingerprint(name, version, len(x), x, y)
+    return parted(x[order], y[order], num_classes=num_classes, n_reference=n_reference, fingerprint=found)
+
+
+def check_split(name: str, count: int, n_reference: int, split_seed: int) -> None:
+    """Raises UserError (one line) where `count` samples cannot be split so."""
     check_whole(0, split_seed=split_seed)
-    if type(n_reference) is not int or not 0 < n_reference < len(x):
+    if type(n_reference) is not int or not 0 < n_reference < count:
         asked = f"config.data.n_reference={n_reference}"
-        raise UserError(f"{asked} must leave training data of the {len(x)} in {name}; keep it to a third")
-    permuted = np.random.default_rng(split_seed).permutation(len(x))
-    reference, pool = permuted[:n_reference], permuted[n_reference:]
-    take = lambda i: Samples(jnp.asarray(x[i]), jnp.asarray(y[i]))
+        raise UserError(f"{asked} must leave training data of the {count} in {name}; keep it to a third")
+
+
+def permutation(count: int, split_seed: int) -> np.ndarray:
+    """int64 `[count]`: the order in which a set is parted into reference and pool."""
+    return np.random.default_rng(split_seed).permutation(count)
+
+
+def parted(
+    x: np.ndarray, y: np.ndarray, *, num_classes: int, n_reference: int, fingerprint: dict[str, Any]
+) -> FiniteSource:
+    """A set that lies in the order of its permutation: the pool is a view of what follows the reference.
+
+    Args:
+      x: uint8 or float32 `[n, height, width, channels]`, as in `split`; may be mapped from a file.
+      y: int32 `[n]`.
+      num_classes: 0 where there are no labels.
+      n_reference: size of the reference part.
+      fingerprint: of the set, as `fingerprint` makes it.
+    """
     return FiniteSource(
-        pool=take(pool),
-        reference=take(reference),
-        name=name,
+        pool=Samples(x[n_reference:], y[n_reference:]),
+        reference=Samples(jnp.asarray(decode(x[:n_reference])), jnp.asarray(y[:n_reference])),
+        name=fingerprint["name"],
         num_classes=num_classes,
         bounds=(-1.0, 1.0),
-        fingerprint=fingerprint(name, version, len(x), x, y),
+        fingerprint=Frozen(fingerprint),
     )
 
 
@@ -266,4 +297,4 @@ def fingerprint(name: str, version: str, count: int | None, *arrays: np.ndarray)
     for array in arrays:
         digest.update(str((array.dtype, array.shape)).encode())
         digest.update(np.ascontiguousarray(array).tobytes())
-    return _Frozen(name=name, version=version, count=count, sha256=digest.hexdigest())
+    return Frozen(name=name, version=version, count=count, sha256=digest.hexdigest())

@@ -43,7 +43,7 @@ def run(config: Any, workdir: str, *, cache: str = DEFAULT_CACHE, show: display.
     Args:
       config: `ConfigDict` as `madbench.phase.base` makes it.
       workdir: where all of it goes; a trained family's jobs lie in its folders `loops` and `real`.
-      cache: directory of trained feature networks.
+      cache: directory of trained feature networks and prepared data.
       show: where progress goes.
 
     Returns:
@@ -53,7 +53,7 @@ def run(config: Any, workdir: str, *, cache: str = DEFAULT_CACHE, show: display.
       UserError: the config or the workdir cannot be used; one line.
       experiment.Stopped: on SIGTERM or Ctrl-C in a trained family's job, after saving; the same call goes on.
     """
-    plain = _checked(config)
+    plain = _checked(config, cache)
     path = pathlib.Path(workdir)
     lock = checkpoints.claim(path, plain)
     show = show or display.make()
@@ -70,14 +70,14 @@ def run(config: Any, workdir: str, *, cache: str = DEFAULT_CACHE, show: display.
         lock.release()
 
 
-def _checked(config: Any) -> dict[str, Any]:
+def _checked(config: Any, cache: str) -> dict[str, Any]:
     plain = settings.resolve(config)
     if settings.is_exact(plain):  # the same refusals as where samples are drawn
         data.load(**{name: value for name, value in plain["data"].items() if name != "reuse_fresh"})
         models.FAMILIES.check(plain["model"]["family"], {k: v for k, v in plain["model"].items() if k != "family"})
         models.FAMILIES.find("gaussian")(models.Given((1,), 0, None, 1), ddof=plain["model"]["ddof"])
     else:
-        trained.prepare(plain)
+        trained.prepare(plain, cache)
     return plain
 
 
@@ -154,7 +154,7 @@ def _trained(plain: dict[str, Any], path: pathlib.Path, cache: str, show: displa
         mean, error = _mean_and_error(distances)
         good = np.isfinite(mean)
         curves[bias] = curve(np.asarray(sizes)[good], mean[good], error[good]) if good.sum() > 1 else curve([1], [1])
-    return Found(trained.distances(plain, path), curves)
+    return Found(trained.distances(plain, path, cache), curves)
 
 
 # ------------------------------------------------------------------------------------------- from distances to sizes
@@ -228,13 +228,13 @@ def _converged(values: np.ndarray) -> tuple[float, str]:
 # ---------------------------------------------------------------------------------------------------------- dry run
 
 
-def describe(config: Any) -> str:
+def describe(config: Any, cache: str = DEFAULT_CACHE) -> str:
     """The resolved config, the grid, FLOPs and the time they take, as text. Writes nothing.
 
     Raises:
       UserError: whatever is wrong with the config; one line.
     """
-    plain = _checked(config)
+    plain = _checked(config, cache)
     cells = settings.cells(plain)
     lines = [json.dumps(plain, indent=2), "", f"grid        {len(cells)} cells x {len(plain['seeds'])} seeds"]
     for bias in plain["biases"]:
@@ -245,7 +245,7 @@ def describe(config: Any) -> str:
     if settings.is_exact(plain):
         return "\n".join(lines + _describe_simulation(simulation(plain)))
     rate = fleet.matmul_rate(1024)
-    for name, job in zip(("loops", "real-only"), trained.prepare(plain), strict=True):
+    for name, job in zip(("loops", "real-only"), trained.prepare(plain, cache), strict=True):
         flops = (job.fit_flops() + job.sample_flops()) * job.generations * len(job.runs)
         lines.append(
             f"{name:<11} {len(job.runs)} runs x {job.generations} generations, {flops:.3g} FLOPs, about "

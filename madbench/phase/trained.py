@@ -41,7 +41,7 @@ class Plan:
     sizes: list[int]
 
 
-def plan(config: dict[str, Any]) -> Plan:
+def plan(config: dict[str, Any], cache: str) -> Plan:
     """The jobs of a resolved config.
 
     Raises:
@@ -50,7 +50,8 @@ def plan(config: dict[str, Any]) -> Plan:
     every = cells(config)
     sizes = config["real_only"] or _sizes(config, every)
     # a finite set may not hold new samples for more than one fit of each size
-    endless = data.load(**{k: v for k, v in config["data"].items() if k != "reuse_fresh"}).available is None
+    settings = {k: v for k, v in config["data"].items() if k != "reuse_fresh"}
+    endless = data.load(**settings, cache=cache).available is None
     burn = max(burn_in(cell, config["forget"]) for cell in every)
     return Plan(
         loops=_job(config, dict.fromkeys(_name(c.n_real, c.n_synthetic) for c in every), burn + config["averaged"]),
@@ -75,11 +76,11 @@ def _job(config: dict[str, Any], loops, generations: int) -> dict[str, Any]:
     return run | {"loops": list(loops), "generations": generations, "n_grid": 0}
 
 
-def prepare(config: dict[str, Any]) -> tuple[grid.Job, grid.Job]:
+def prepare(config: dict[str, Any], cache: str) -> tuple[grid.Job, grid.Job]:
     """Both jobs, checked; nothing is written or trained."""
-    found = plan(config)
+    found = plan(config, cache)
     try:
-        return grid.prepare(found.loops), grid.prepare(found.real)
+        return grid.prepare(found.loops, cache=cache), grid.prepare(found.real, cache=cache)
     except UserError as error:
         raise UserError(
             f"{error} (config.n_real, n_synthetic, ratios, real_only and forget decide the sizes)"
@@ -92,7 +93,7 @@ def run(config: dict[str, Any], path: pathlib.Path, cache: str, show) -> dict[fl
     Returns:
       λ -> sizes and distances `[size, seed, generation]` of the real-only fits.
     """
-    found = plan(config)
+    found = plan(config, cache)
     for name, job in (("real", found.real), ("loops", found.loops)):
         show.say(f"{name}: {len(job['loops'])} loops, {job['generations']} generations, in {path / name}")
         experiment.run(job, str(path / name), cache=cache)
@@ -100,9 +101,9 @@ def run(config: dict[str, Any], path: pathlib.Path, cache: str, show) -> dict[fl
     return {b: (found.sizes, np.stack([rows.values(Cell(n, 0, b)) for n in found.sizes])) for b in config["biases"]}
 
 
-def distances(config: dict[str, Any], path: pathlib.Path) -> np.ndarray:
+def distances(config: dict[str, Any], path: pathlib.Path, cache: str) -> np.ndarray:
     """`[cell, seed, averaged]` of the last generations of each cell; NaN where a run diverged."""
-    generations = plan(config).loops["generations"]
+    generations = plan(config, cache).loops["generations"]
     rows = _Rows(config, path / "loops", generations)
     return np.stack([rows.values(cell)[:, generations - config["averaged"] :] for cell in cells(config)])
 

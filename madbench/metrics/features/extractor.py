@@ -30,15 +30,15 @@ class Extractor:
     batch: int = dataclasses.field(default=0, metadata={"static": True})
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.function(self.params, x)
+        return self.function(self.params, decode(x))
 
     def extract(self, x: np.ndarray, most: int = 4096) -> np.ndarray:
         """Features `[n, dim]` of `x [n, *shape]`, n > 0, both on the host; at most `most` samples in one call.
 
-        Images may be uint8, as they are kept.
+        Images may be uint8, as they are stored: the device decodes them.
         """
         size = min(self.batch or most, len(x))
-        return self.extract_parts((decode(x[i : i + size]) for i in range(0, len(x), size)), size)
+        return self.extract_parts((x[i : i + size] for i in range(0, len(x), size)), size)
 
     def extract_parts(self, parts: Iterable[np.ndarray], size: int) -> np.ndarray:
         """Features of samples that come in parts of at most `size`: one program, all local devices take turns."""
@@ -59,4 +59,4 @@ class Extractor:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _call(function: Callable, params: Any, x: jax.Array) -> jax.Array:
-    return function(params, x)
+    return function(params, decode(x))

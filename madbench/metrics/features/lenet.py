@@ -21,6 +21,7 @@ import optax
 
 from madbench.errors import UserError
 from madbench.metrics.features.extractor import Extractor
+from madbench.samples import decode
 
 VERSION = 1
 DIM = 84
@@ -83,9 +84,10 @@ def build(pool, num_classes: int, cache: str) -> Extractor:
     x, y = np.asarray(pool.x), np.asarray(pool.y)
     depends_on = [RECIPE, x.shape, num_classes, jax.__version__, jax.default_backend()]
     digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode())
-    digest.update(x.tobytes() + y.tobytes())
+    digest.update(x if x.flags.c_contiguous else x.tobytes())
+    digest.update(y.tobytes())
     path = pathlib.Path(cache) / f"lenet-{digest.hexdigest()[:16]}.npz"
-    like = jax.eval_shape(LeNet(num_classes).init, jax.random.key(0), x[:1])["params"]
+    like = jax.eval_shape(LeNet(num_classes).init, jax.random.key(0), decode(x[:1]))["params"]
     params = _load(path, like)
     if params is None:
         params = jax.tree.map(np.asarray, train(x, y, num_classes))
@@ -109,20 +111,23 @@ def train(x: np.ndarray, y: np.ndarray, num_classes: int):
     """Adam with decoupled weight decay and a cosine schedule, batches shifted by up to one pixel.
 
     Args:
-      x: float32 `[n, height, width, channels]` in [-1, 1].
+      x: `[n, height, width, channels]`, float32 in [-1, 1] or uint8.
       y: int32 `[n]`.
       num_classes: of `y`.
     """
     net = LeNet(num_classes)
     key = jax.random.key(RECIPE["seed"])
-    params = net.init(key, x[:1])["params"]
+    params = net.init(key, decode(x[:1]))["params"]
     schedule = optax.cosine_decay_schedule(RECIPE["learning_rate"], RECIPE["steps"])
     optimizer = optax.adamw(schedule, weight_decay=RECIPE["weight_decay"])
     labels = jnp.asarray(y)
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-1.0)
+    black = 0 if x.dtype == np.uint8 else -1.0
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=black)
 
     def loss(params, image, label):
-        return optax.softmax_cross_entropy_with_integer_labels(net.apply({"params": params}, image)[1], label).mean()
+        return optax.softmax_cross_entropy_with_integer_labels(
+            net.apply({"params": params}, decode(image))[1], label
+        ).mean()
 
     @jax.jit
     def step(params, state, i):
