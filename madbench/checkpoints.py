@@ -20,6 +20,8 @@ import numpy as np
 from madbench import results
 from madbench.errors import UserError
 
+Shard = tuple[int, int]  # (i, n): share i, from 1, of n
+
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Progress:
@@ -46,13 +48,11 @@ class Checkpoints:
 
         All but the newest go: older ones, what a kill cut short, and later ones that could not be used.
         """
-        from orbax.checkpoint import v1 as orbax
-
         self._directory.mkdir(exist_ok=True)
         leaves = _leaves(tree)
         path = self._directory / progress.name
         self._manifest(path).unlink(missing_ok=True)
-        orbax.save(path.absolute(), leaves, overwrite=True)
+        _save(path.absolute(), leaves)
         results.write_object(self._manifest(path), {**dataclasses.asdict(progress), "sha256": _digest(leaves)})
         kept = [name for name in self._names() if name <= progress.name][-self._keep :]
         for entry in sorted(self._directory.iterdir(), key=pathlib.Path.is_dir):  # manifests before their arrays
@@ -66,8 +66,6 @@ class Checkpoints:
           like: the structure that a checkpoint at this progress must have: a pytree of shapes.
           warn: told, in one line, of each that cannot be used.
         """
-        from orbax.checkpoint import v1 as orbax
-
         for name in reversed(self._names()):
             path = self._directory / name
             try:
@@ -75,7 +73,7 @@ class Checkpoints:
                 progress = Progress(manifest["wave"], manifest["generation"], manifest["segment"])
                 if progress.name != name:
                     raise ValueError("its manifest is another's")
-                leaves = {k: np.asarray(v) for k, v in orbax.load(path.absolute()).items()}
+                leaves = _load(path.absolute())
                 if _digest(leaves) != manifest["sha256"]:
                     raise ValueError("its arrays are not those that were saved")
                 shapes, structure = jax.tree.flatten(like(progress))
@@ -94,6 +92,39 @@ class Checkpoints:
     @staticmethod
     def _manifest(path: pathlib.Path) -> pathlib.Path:
         return path.with_name(path.name + ".json")
+
+
+def _save(path: pathlib.Path, leaves: dict[str, np.ndarray]) -> None:
+    """One of several processes saves by Orbax's older interface: the newer waits for the others, which have given what
+    they had and know nothing of files. The newer one reads what either writes."""
+    if jax.process_count() == 1:
+        from orbax.checkpoint import v1
+
+        v1.save(path, leaves, overwrite=True)
+        return
+    import orbax.checkpoint as orbax
+
+    options = orbax.options.MultiprocessingOptions(**_alone())
+    handler = orbax.PyTreeCheckpointHandler(multiprocessing_options=options)
+    with orbax.Checkpointer(handler, multiprocessing_options=options) as checkpointer:
+        checkpointer.save(path, args=orbax.args.PyTreeSave(leaves), force=True)
+
+
+def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
+    from orbax.checkpoint import v1
+
+    context = v1.Context()
+    if jax.process_count() > 1:
+        for name, value in _alone().items():
+            setattr(context.multiprocessing, name, value)
+    with context:
+        return {name: np.asarray(leaf) for name, leaf in v1.load(path).items()}
+
+
+def _alone() -> dict[str, Any]:
+    """Orbax's options for a process that reads and writes without the others of its job."""
+    me = jax.process_index()
+    return {"primary_host": me, "active_processes": {me}, "barrier_sync_key_prefix": "madbench"}
 
 
 def _leaves(tree: Any) -> dict[str, np.ndarray]:
@@ -135,8 +166,8 @@ class Lock:
         self._file.close()
 
 
-def claim(workdir: pathlib.Path, config: dict[str, Any]) -> Lock:
-    """Makes `workdir` where there is none, locks it, and sees that it belongs to `config`.
+def claim(workdir: pathlib.Path, config: dict[str, Any], shard: Shard | None = None) -> Lock:
+    """Makes `workdir` where there is none, locks it, and sees that it belongs to `config`, and to this share of it.
 
     Raises:
       WorkdirError: it cannot be written, another process has it, it belongs to another config, or it holds something
@@ -152,24 +183,29 @@ def claim(workdir: pathlib.Path, config: dict[str, Any]) -> Lock:
     except OSError as error:
         raise WorkdirError(f"cannot write to {workdir}: {error.strerror or error}; choose another --workdir") from None
     try:
-        _match(workdir / "config.json", config)
+        _match(workdir / "config.json", config, shard)
     except BaseException:
         lock.release()
         raise
     return lock
 
 
-def _match(path: pathlib.Path, config: dict[str, Any]) -> None:
+def _match(path: pathlib.Path, config: dict[str, Any], shard: Shard | None) -> None:
     if not path.exists():
-        results.write_object(path, {"sha256": results.config_hash(config), "config": config})
+        which = {"shard": list(shard)} if shard else {}
+        results.write_object(path, {"sha256": results.config_hash(config), **which, "config": config})
         return
     try:
-        found = dict(json.loads(path.read_text())["config"])
+        content = json.loads(path.read_text())
+        found, begun = dict(content["config"]), content.get("shard")
     except (OSError, ValueError, KeyError, TypeError):
         raise WorkdirError(f"{path} cannot be read; choose another --workdir") from None
     if results.what(found) != results.what(config):
         difference = _difference(results.what(found), results.what(config))
         raise WorkdirError(f"{path.parent} belongs to another config: {difference}; choose another --workdir")
+    if begun != (list(shard) if shard else None):
+        held = f"share --shard={begun[0]}/{begun[1]}" if begun else "the whole of this job, without --shard"
+        raise WorkdirError(f"{path.parent} holds {held}; say so again, or choose another --workdir")
 
 
 def _difference(old: Any, new: Any, name: str = "config") -> str:

@@ -12,6 +12,8 @@ USAGE = """madbench: how much synthetic data is safe? Self-consuming generative 
 
   madbench run --config=FILE --workdir=DIR [--config.FIELD=VALUE ...] [--dry_run]
       run a job, or go on with one that was stopped
+      --distributed, or --coordinator_address=HOST:PORT --num_processes=N --process_id=I: one of several processes
+      --shard=I/N: share I, from 1, of N, in a workdir of its own; `table` unites them
   madbench table DIR ... [--format=md|csv|json|latex] [--verdict=mad|growing|variance|tails|real_only]
       the standard table; several workdirs make one
   madbench evaluate REAL GENERATED [--features=NAME] [--metrics=A,B] [--training=PATH] [--format=md|csv|json]

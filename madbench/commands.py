@@ -7,6 +7,7 @@ import runpy
 import sys
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 from absl import flags, logging
 from ml_collections import config_dict, config_flags
@@ -17,20 +18,60 @@ from madbench.errors import UserError
 
 def run(argv: list[str]) -> int:
     """`madbench run`."""
-    config, values = _job(argv)
+    values = flags.FlagValues()
+    flags.DEFINE_string("shard", "", "I/N: share I, from 1, of N of the grid.", flag_values=values)
+    flags.DEFINE_bool("distributed", False, "One of several processes, as the cluster says.", flag_values=values)
+    flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.", flag_values=values)
+    flags.DEFINE_integer("num_processes", None, "Of this job.", flag_values=values)
+    flags.DEFINE_integer("process_id", None, "Of this one, from 0.", flag_values=values)
+    flags.DEFINE_integer("initialization_timeout", 300, "Seconds until all have come.", flag_values=values)
+    flags.DEFINE_integer("heartbeat_timeout", 30, "Seconds until a silent process is lost.", flag_values=values)
+    config, values = _job(argv, values)
+    shard = _shard(values.shard)
     if values.dry_run:
         from madbench import dry_run
 
-        print(dry_run.describe(config, values.cache))
+        print(dry_run.describe(config, values.cache, shard))
         return 0
-    from madbench import experiment
-    from madbench.report import table
 
     def work():
-        experiment.run(config, values.workdir, cache=values.cache)
-        print(table.render([results.load(values.workdir)], "md"), end="")
+        from madbench import experiment, processes
+        from madbench.report import table
 
-    return _until_stopped(work)
+        experiment.run(config, values.workdir, cache=values.cache, shard=shard)
+        if processes.is_first():
+            print(table.render([results.load(values.workdir)], "md"), end="")
+
+    address = ("coordinator_address", "num_processes", "process_id")
+    if not values.distributed and all(values[name].value is None for name in address):
+        return _until_stopped(work)
+    fields = (*address, "initialization_timeout", "heartbeat_timeout")
+    return _one_of_several(work, {name: values[name].value for name in fields})
+
+
+def _one_of_several(work: Callable[[], None], fields: dict[str, Any]) -> int:
+    """`work` as one of several processes, in a child of this one; `fields` are those of `meeting.Meeting`."""
+    from madbench import meeting, supervisor
+
+    place = meeting.Meeting(**fields)
+    place.check()
+
+    def child():
+        from madbench import processes
+
+        with processes.connected(place):
+            return _until_stopped(work)
+
+    return supervisor.run(child, meeting.CONNECTED, str(place))
+
+
+def _shard(text: str) -> tuple[int, int] | None:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not text:
+        return None
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise UserError(f"--shard={text} is not I/N with I from 1 to N, as in --shard=1/4")
+    return int(found[1]), int(found[2])
 
 
 def phase(argv: list[str]) -> int:
@@ -44,9 +85,9 @@ def phase(argv: list[str]) -> int:
     return _until_stopped(lambda: print(job.run(config, values.workdir, cache=values.cache), end=""))
 
 
-def _job(argv: list[str]) -> tuple[config_dict.ConfigDict, flags.FlagValues]:
-    """The config, and --workdir, --dry_run and --cache, of a command that fills a workdir."""
-    values = flags.FlagValues()
+def _job(argv: list[str], values: flags.FlagValues | None = None) -> tuple[config_dict.ConfigDict, flags.FlagValues]:
+    """The config, and --workdir, --dry_run and --cache, of a command that fills a workdir, beside flags of its own."""
+    values = values or flags.FlagValues()
     flags.DEFINE_string("config", None, "A file with get_config().", flag_values=values)
     flags.DEFINE_string("workdir", None, "Where results go.", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "Print the plan and do nothing.", flag_values=values)
@@ -61,12 +102,13 @@ def _job(argv: list[str]) -> tuple[config_dict.ConfigDict, flags.FlagValues]:
 
 
 def _until_stopped(work: Callable[[], None]) -> int:
-    from madbench import experiment
+    from madbench import processes, stopping
 
     try:
         work()
-    except experiment.Stopped as stopped:
-        print("stopped; everything is saved, and the same command goes on from here", file=sys.stderr)
+    except stopping.Stopped as stopped:
+        if processes.is_first():
+            print("stopped; everything is saved, and the same command goes on from here", file=sys.stderr)
         return 128 + stopped.signal
     return 0
 
@@ -138,7 +180,10 @@ def _given(argv: list[str], flag: str) -> str | None:
 
 
 def table(argv: list[str]) -> int:
-    """`madbench table`. Another verdict is for what is printed; the workdir's own tables keep the default one."""
+    """`madbench table`. Another verdict is for what is printed; the workdir's own tables keep the default one.
+
+    Shares of a job are one result in what is printed, and each has its own tables in its workdir.
+    """
     from madbench.verdict import DEFAULT, DEFINITIONS
 
     values = flags.FlagValues()
@@ -148,10 +193,11 @@ def table(argv: list[str]) -> int:
     paths = values(argv)[1:]
     if not paths:
         raise UserError("name one or more workdirs: madbench table DIR ...")
+    from madbench.report import shares
     from madbench.report import table as tables
 
     found = [results.load(path) for path in paths]
-    text = tables.render(found, values.format, values.verdict)
+    text = tables.render(shares.unite(found), values.format, values.verdict)
     for result in found:
         with contextlib.suppress(OSError):  # a workdir that may only be read has a table all the same
             tables.write(result)

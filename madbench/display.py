@@ -73,6 +73,22 @@ class PlainLines:
         """Nothing is open."""
 
 
+class Nothing:
+    """For processes that do not speak."""
+
+    def say(self, text: str) -> None:
+        """Another process says it."""
+
+    def phase(self, wave, waves, generation, generations, phase) -> None:
+        """Another process shows it."""
+
+    def advance(self, done, steps_per_second) -> None:
+        """Another process shows it."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 class LiveLine:
     """A bar that stays in place."""
 

@@ -11,13 +11,13 @@ from madbench.cost import format_bytes
 from madbench.streaming import stage
 
 
-def describe(config: Any, cache: str = grid.DEFAULT_CACHE) -> str:
-    """The resolved config, grid, plan, shapes, FLOPs and memory, as text. Trains and writes nothing.
+def describe(config: Any, cache: str = grid.DEFAULT_CACHE, shard: tuple[int, int] | None = None) -> str:
+    """The resolved config, grid (or a share), plan, shapes, FLOPs and memory, as text. Trains and writes nothing.
 
     Raises:
       UserError: whatever is wrong with the config; one line.
     """
-    job = grid.prepare(config, cache=cache, blank=True)
+    job = grid.prepare(config, cache=cache, shard=shard, blank=True)
     shapes = job.generation.shapes
     state = jax.eval_shape(job.family.init, jax.random.key(0))
     n_params = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(state.params))
@@ -25,7 +25,7 @@ def describe(config: Any, cache: str = grid.DEFAULT_CACHE) -> str:
     lines = [
         json.dumps(job.config, indent=2),
         "",
-        f"grid        {len(job.runs)} runs x {job.generations} generations",
+        f"grid        {_share(job)}{len(job.runs)} runs x {job.generations} generations",
         *(f"              {c['loop']}, λ = {c['bias']:g}, {_composition(job, c)}" for c in job.planned),
         f"plan        {job.plan}",
         f"model       {job.config['model']['family']}: {n_params:,} parameters, "
@@ -55,6 +55,10 @@ def _streaming(job: grid.Job) -> list[str]:
         f"streaming   batches of {job.plan.steps_per_call} steps at once; synthetic samples on disk, at most "
         f"{format_bytes(stage.disk_bytes(job))} in the workdir"
     ]
+
+
+def _share(job: grid.Job) -> str:
+    return "" if job.shard is None else "share {} of {} of {} runs: ".format(*job.shard, len(job.whole))
 
 
 def _composition(job: grid.Job, cell: dict[str, Any]) -> str:

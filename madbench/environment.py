@@ -26,6 +26,7 @@ def write(path: pathlib.Path, job: grid.Job, warn: Callable[[str], None]) -> Non
         "versions": {"madbench": results.__version__, "python": platform.python_version(), **versions},
         "platform": platform.platform(),
         "device": {"kind": device.device_kind, "platform": device.platform, "count": jax.device_count()},
+        "processes": jax.process_count(),
         "plan": {
             name: getattr(job.plan, name)
             for name in (

@@ -1,9 +1,7 @@
 """The main job, read top to bottom: config -> grid of runs -> fleet -> generations -> results."""
 
-import contextlib
-import os
+import dataclasses
 import pathlib
-import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,47 +10,55 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from madbench import checkpoints, data, display, environment, fleet, floors, grid, results, resume
+from madbench import checkpoints, data, display, environment, fleet, floors, grid, processes, results, resume
 from madbench.checkpoints import Checkpoints, Progress
 from madbench.generation import Kept, Work
 from madbench.metrics import features
 from madbench.report import workdir as workdir_report
 from madbench.resident import Resident
+from madbench.stopping import Signals, Stopped
 from madbench.streaming import stage as streaming
 from madbench.watch import Watch
 
 
-class Stopped(Exception):
-    """SIGTERM or Ctrl-C: everything is saved, and the same command goes on from here."""
-
-    def __init__(self, signal_number: int):
-        super().__init__(signal_number)
-        self.signal = signal_number
-
-
-def run(config: Any, workdir: str, *, cache: str = grid.DEFAULT_CACHE, show: display.Display | None = None) -> None:
+def run(
+    config: Any,
+    workdir: str,
+    *,
+    cache: str = grid.DEFAULT_CACHE,
+    show: display.Display | None = None,
+    shard: tuple[int, int] | None = None,
+) -> None:
     """Runs a job to its end, or goes on with one that was stopped.
+
+    One of several processes (`processes.connected`) computes its part; the first alone reads and writes the workdir.
 
     Args:
       config: `ConfigDict` as a file under `configs/` makes it.
       workdir: where results go; see `results`.
       cache: directory of feature networks: trained ones are kept there, published weights looked for.
       show: where progress goes; what fits the terminal by default.
+      shard: (i, n) to run share i, from 1, of n alone.
 
     Raises:
       UserError: the config or the workdir cannot be used; one line for the user.
       Stopped: on SIGTERM or Ctrl-C, after saving.
     """
     begin = time.monotonic()
-    job = grid.prepare(config, cache=cache)
     path = pathlib.Path(workdir)
-    lock = checkpoints.claim(path, job.config)
-    show = show or display.make()
+    job = processes.together(lambda: grid.prepare(config, cache=cache, shard=shard))
+    processes.same(results.config_hash(job.config), "config")
+    lock = processes.together(lambda: checkpoints.claim(path, job.config, shard), first_only=True)
+    show = show or (display.make() if processes.is_first() else display.Nothing())
     try:
-        job = resume.as_begun(job, path, cache)
-        with _Signals() as signals:
+        wave_size, streamed = processes.from_first(lambda: resume.first_plan(path))
+        job = processes.together(lambda: resume.as_begun(job, wave_size, streamed, cache))
+        processes.same([str(job.plan), dict(job.source.fingerprint)], "plan or data")
+        with Signals() as signals:
             experiment = _Experiment(job, path, cache, show, signals)
             experiment.run()
+        if not processes.is_first():
+            return
         workdir_report.write(results.load(path))
         show.say(f"wrote the tables (table.md, …) and pictures (curves.png, …) into {path}")
         show.say(f"{display.duration(time.monotonic() - begin)} in all")
@@ -60,38 +66,14 @@ def run(config: Any, workdir: str, *, cache: str = grid.DEFAULT_CACHE, show: dis
             _say_speed(experiment.flops, time.monotonic() - begin, show)
     finally:
         show.close()
-        lock.release()
-
-
-class _Signals:
-    """Turns SIGTERM and Ctrl-C into a flag that is looked at between segments; a second one ends the process."""
-
-    def __init__(self):
-        self.received: int | None = None
-
-    def __enter__(self):
-        self._before = {}
-        with contextlib.suppress(ValueError):  # outside the main thread signals cannot be set
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number, frame):
-        if self.received is not None:
-            raise KeyboardInterrupt
-        self.received = number
-        # print() would fail where the signal has interrupted another print()
-        os.write(2, b"\nstopping as soon as what runs now can be saved; once more to leave at once\n")
+        if lock:
+            lock.release()
 
 
 class _Experiment:
     """One start of a job."""
 
-    def __init__(self, job: grid.Job, path: pathlib.Path, cache: str, show: display.Display, signals: _Signals):
+    def __init__(self, job: grid.Job, path: pathlib.Path, cache: str, show: display.Display, signals: Signals):
         self.job = job
         self.path = path
         self.show = show
@@ -106,25 +88,43 @@ class _Experiment:
         for note in self.job.notes:
             self.show.say(f"note: {note}")
         self.show.say(str(self.job.plan))
-        resume.check_data(self.path, dict(self.job.source.fingerprint))
-        progress, restored = resume.find(self.job, self.path, self.checkpoints, self.show.say)
+        self.restored = None  # a checkpoint's state, in the first process
+        progress = Progress(*processes.from_first(self._find))
         if progress.wave < self.job.plan.waves:
             self._set_up()  # may refuse the workdir, which must then be as it was
-        resume.cut(self.job, self.path, progress)
-        if progress.wave < self.job.plan.waves:
-            for wave in range(progress.wave, self.job.plan.waves):
-                self._run_wave(wave, progress if wave == progress.wave else Progress(wave, 1, 0), restored)
-                restored = None
+        processes.together(lambda: resume.cut(self.job, self.path, progress), first_only=True)
+        for wave in range(progress.wave, self.job.plan.waves):
+            self._run_wave(wave, progress if wave == progress.wave else Progress(wave, 1, 0))
+
+    def _find(self) -> tuple[int, int, int]:
+        resume.check_data(self.path, dict(self.job.source.fingerprint))
+        progress, self.restored = resume.find(self.job, self.path, self.checkpoints, self.show.say)
+        return dataclasses.astuple(progress)
+
+    def _state(self, progress: Progress, runs: int) -> tuple[Kept, Work | None]:
+        """The first process's checkpoint, or the state before generation 1, on all devices; leaf by leaf."""
+        if not processes.from_first(lambda: self.restored is not None):
+            return self.fleet.spread((self.job.blank(runs), None))
+        shapes = self.job.shapes(runs, within_fit=progress.segment > 0)
+        leaves = jax.tree.leaves(self.restored) or [None] * len(jax.tree.leaves(shapes))
+        self.restored = None
+        like, structure = jax.tree.flatten(shapes)
+        spread = [self.fleet.spread(processes.broadcast(*pair)) for pair in zip(leaves, like, strict=True)]
+        return jax.tree.unflatten(structure, spread)
 
     def _set_up(self) -> None:
         """The feature network, the reference, the floors; then the programs, compiled side by side."""
         job, generation = self.job, self.job.generation
         if job.plan.streamed_steps:
-            streaming.check_disk(job, self.path)
+            processes.together(lambda: streaming.check_disk(job, self.path))
         self.show.say("preparing: feature network, floors, compilation")
         name = job.config["metrics"]["features"]
-        extractor = features.build(name, job.source.pool, job.source.num_classes, self.cache)
-        resume.check_features(self.path, extractor.label)
+        build = lambda: features.build(name, job.source.pool, job.source.num_classes, self.cache)
+        extractor = processes.in_turn(build)
+        label = processes.from_first(lambda: extractor.label)
+        params = jax.tree.map(lambda leaf: processes.broadcast(leaf, leaf), extractor.params)
+        extractor = dataclasses.replace(extractor, params=params, label=label)
+        processes.together(lambda: resume.check_features(self.path, extractor.label), first_only=True)
         reference = jnp.asarray(extractor.extract(np.asarray(job.source.reference.x)))
         self.extractor = extractor
         if job.plan.streamed_steps:
@@ -133,13 +133,20 @@ class _Experiment:
             self.stage = Resident(job, self.fleet, extractor, reference)
         with ThreadPoolExecutor(max_workers=1) as helper:
             compiling = helper.submit(self.stage.compile)
-            values = floors.measure(job.source, extractor, reference, generation.evaluator)
+            if processes.is_first():
+                values = floors.measure(job.source, extractor, reference, generation.evaluator)
             compiling.result()
+        if processes.is_first():
+            self._describe(values)
+
+    def _describe(self, values: dict[str, dict[str, float]]) -> None:
+        """Writes what readers of the rows need beside them; `values` are the floors."""
+        job, generation = self.job, self.job.generation
         results.write_object(
             self.path / "reference.json",
             {
                 "schema": results.SCHEMA,
-                "features": extractor.label,
+                "features": self.extractor.label,
                 "n_samples": generation.n_samples,
                 "metrics": generation.evaluator.describe(),
                 "floors": values,
@@ -153,12 +160,10 @@ class _Experiment:
             axes, density = data.density_grid(job.source)
             np.savez(self.path / "samples" / "density.npz", axes=axes, density=density)
 
-    def _run_wave(self, wave: int, progress: Progress, restored: tuple[Kept, Work | None] | None) -> None:
+    def _run_wave(self, wave: int, progress: Progress) -> None:
         runs = [self.job.runs[i] for i in self.job.plan.wave(wave)]
         cells = self.fleet.spread(self.job.cells(runs))
-        kept, work = restored or (self.job.blank(len(runs)), None)
-        kept = self.fleet.spread(kept)
-        work = None if work is None else self.fleet.spread(work)
+        kept, work = self._state(progress, len(runs))
         for generation in range(progress.generation, self.job.generations + 1):
             segment = progress.segment if generation == progress.generation else 0
             kept = self._run_generation(wave, generation, segment, runs, cells, kept, work)
@@ -182,21 +187,24 @@ class _Experiment:
             self._advance(wave, generation, segment, steps * (segment - first) / seconds if steps else None)
 
         if curves and curves[-1].shape[-1]:
-            points = np.concatenate([self.fleet.gather(curve, n) for curve in curves], axis=1)  # [run, point]
+            curves = [self.fleet.gather(curve, n) for curve in curves]
+        if processes.is_first() and curves and curves[-1].shape[-1]:
+            points = np.concatenate(curves, axis=1)  # [run, point]
             loss = f", loss {points[:, -max(points.shape[1] // 10, 1) :].mean():.3g}"
         self._phase(wave, generation, "sample")
         kept, seen, out = self.stage.finish(cells, kept, work, t, runs)
         watch.lap("sample")
         self._phase(wave, generation, "evaluate")
         states = self.stage.evaluate(cells, seen, t, runs)
-        rows = self._rows(runs, generation, states, out)
+        rows = self._rows(runs, generation, states, out) if processes.is_first() else []
         watch.lap("evaluate")
 
-        self._save_samples(runs, generation, out)
-        results.append_rows(self.path / "metrics.jsonl", rows)
-        timing = self._timing(wave, generation, n, watch, (job.family.segments - first) / job.family.segments)
-        results.append_rows(self.path / "timing.jsonl", [timing])
-        self.flops += timing["fit_flops"] + timing["sample_flops"]
+        if processes.is_first():
+            self._save_samples(runs, generation, out)
+            results.append_rows(self.path / "metrics.jsonl", rows)
+            timing = self._timing(wave, generation, n, watch, (job.family.segments - first) / job.family.segments)
+            results.append_rows(self.path / "timing.jsonl", [timing])
+            self.flops += timing["fit_flops"] + timing["sample_flops"]
         self._save(Progress(wave, generation + 1, 0), kept, None, n)
         self.stage.saved(t, runs)
         fd = [r["fd"] for r in rows if r.get("fd") is not None]
@@ -274,15 +282,17 @@ class _Experiment:
 
     def _save(self, progress: Progress, kept, work, n: int) -> None:
         tree = (self.fleet.gather(kept, n), None if work is None else self.fleet.gather(work, n))
-        self.checkpoints.save(progress, tree)
+        if processes.is_first():
+            self.checkpoints.save(progress, tree)
 
     def _stop_if_asked(self, progress: Progress | None, kept, work, n: int) -> None:
         """Saves within a generation where `progress` says so; between generations all is saved already."""
-        if self.signals.received is None:
+        asked = next((number for number in processes.exchange(self.signals.received) if number), None)
+        if asked is None:
             return
         if progress is not None and progress.segment:
             self._save(progress, kept, work, n)
-        raise Stopped(self.signals.received)
+        raise Stopped(asked)
 
     def _phase(self, wave: int, generation: int, phase: str) -> None:
         self.show.phase(wave, self.job.plan.waves, generation, self.job.generations, phase)
@@ -296,7 +306,7 @@ class _Experiment:
 def _say_speed(flops: int, seconds: float, show: display.Display) -> None:
     """Matrix-product FLOPs of this start over its wall time, beside a large matrix product in the same process."""
     if flops and seconds > 60:  # below, the measurement would be a good part of the job
-        rate = fleet.matmul_rate()
+        rate = jax.process_count() * fleet.matmul_rate()  # the others are taken to be like this one
         show.say(
             f"{flops / seconds / 1e9:.0f} GFLOP/s over wall time, {flops / seconds / rate:.0%} of the "
             f"{rate / 1e9:.0f} of a large matrix product"

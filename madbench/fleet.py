@@ -1,10 +1,12 @@
 """Many runs as one program: `vmap` over the runs on a device, `pmap` over devices, waves where memory ends.
 
 Where runs are fewer than devices, a group of consecutive devices shares a run: each computes an equal part of its
-batch and the group averages gradients (`models.family.Group`).
+batch and the group averages gradients (`models.family.Group`). The devices may be those of several processes, each of
+which holds and computes its own part; see `processes`.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from madbench import processes
 from madbench.cost import format_bytes
 from madbench.errors import UserError
 
@@ -96,6 +99,7 @@ def make_plan(
     convolves: bool = False,
     platform: str = "",
     streamed_steps: int = 0,
+    use_all: bool = False,
 ) -> Plan:
     """Lays `runs` on `devices`.
 
@@ -114,6 +118,8 @@ def make_plan(
       convolves: whether the fit contains convolutions.
       platform: of the devices, as JAX names it.
       streamed_steps: as in `Plan`.
+      use_all: no device stays out, even if it only computes copies: where the devices are those of several processes,
+        each process needs its part of every program.
 
     Raises:
       UserError: a run, or a wave that was fixed, exceeds the memory of the devices; one line.
@@ -134,7 +140,8 @@ def make_plan(
 
     group_size = 1
     if batch_size:
-        group_size = next(g for g in range(max(devices // (wave_size or runs), 1), 0, -1) if batch_size % g == 0)
+        sizes = range(max(devices // (wave_size or runs), 1), 0, -1)
+        group_size = next(g for g in sizes if batch_size % g == 0 and not (use_all and devices % g))
     groups = min(wave_size or runs, devices // group_size)
     if not wave_size:
         waves = -(-runs // (groups * fit))
@@ -145,7 +152,8 @@ def make_plan(
             f"this job runs {wave_size} runs at a time since its first start, and the devices here hold "
             f"{groups * fit}; resume it where it began, or begin anew in another --workdir"
         )
-    groups = -(-wave_size // runs_per_device)  # a device that would only hold padding stays out
+    # A device that would only hold padding stays out, where it can.
+    groups = devices // group_size if use_all else -(-wave_size // runs_per_device)
     return Plan(
         runs=runs,
         devices=groups * group_size,
@@ -161,35 +169,84 @@ def make_plan(
 
 
 class Fleet:
-    """Lays arrays out for a plan and maps functions of one run over all of its runs."""
+    """Lays arrays out for a plan and maps functions of one run over all of its runs.
+
+    Among several processes each makes the same fleet and calls the same methods in the same order. Arrays on devices
+    are then global ones, of which a process holds what lies on its own devices.
+    """
 
     def __init__(self, plan: Plan, devices: Sequence[jax.Device] | None = None):
         self.plan = plan
-        self.devices = list(devices or jax.local_devices())[: plan.devices]
+        self.devices = list(devices or all_devices())[: plan.devices]
+        mesh = jax.sharding.Mesh(np.asarray(self.devices), (AXIS,))
+        self._sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
 
     def spread(self, runs: Any) -> Any:
         """Host arrays `[run, ...]` of one wave -> device arrays `[device, run, ...]`.
 
         A wave that is not full is padded with copies of its last run; `gather` drops them.
         """
-        plan = self.plan
 
         def lay(array):
             array = np.asarray(array)
-            index = np.minimum(np.arange(plan.groups * plan.runs_per_device), len(array) - 1)
-            return array[np.repeat(index.reshape(plan.groups, -1), plan.group_size, axis=0)]
+            index = self._runs(len(array))
+            return self._put((*index.shape, *array.shape[1:]), lambda device: array[index[device]])
 
-        return self._put(jax.tree.map(lay, runs))
+        return jax.tree.map(lay, runs)
 
     def share(self, tree: Any) -> Any:
         """One copy for each device: `[device, ...]`."""
-        return self._put(jax.tree.map(lambda a: np.broadcast_to(a, (self.plan.devices, *np.shape(a))), tree))
+        return jax.tree.map(lambda a: self._put((self.plan.devices, *np.shape(a)), lambda _: np.asarray(a)), tree)
+
+    def stand_in(self, shapes: Any) -> Any:
+        """What `Program.compile` takes for arrays `[device, ...]` of these shapes: among several processes, zeros."""
+        if jax.process_count() == 1:
+            return shapes
+        return jax.tree.map(lambda s: self._put(s.shape, lambda _: np.zeros(s.shape[1:], s.dtype)), shapes)
 
     def gather(self, tree: Any, runs: int) -> Any:
-        """Device arrays `[device, run, ...]` -> host arrays `[runs, ...]`, the first device of each group speaking."""
+        """Device arrays `[device, run, ...]` -> host arrays `[runs, ...]`, the first device of each group speaking.
+
+        Among several processes the first gets them, one leaf after the other, and the others get None for each leaf.
+        """
         plan = self.plan
-        pick = lambda a: np.asarray(a)[:: plan.group_size].reshape(-1, *a.shape[2:])[:runs]
+        # The first devices of groups are among these of each process, in equal numbers, wherever a group begins.
+        step = math.gcd(plan.group_size, len(self._mine))
+
+        def pick(array):
+            found = processes.collect(self._local(array)[::step])
+            return found if found is None else found[:: plan.group_size // step].reshape(-1, *array.shape[2:])[:runs]
+
         return jax.tree.map(pick, tree)
+
+    def on_host(self, function: Callable[[Any], Any], tree: Any, runs: int) -> Any:
+        """`function`, which takes and gives host arrays `[run, ...]`, of device arrays `[device, run, ...]`.
+
+        Each process calls it once, with those of the `runs` that lie on its devices.
+        """
+        return self.place(function(self.take(tree, runs)), runs)
+
+    def own_runs(self, runs: int) -> list[int]:
+        """Which of the wave's runs lie on this process's devices."""
+        return [int(i) for i in np.unique(self._runs(runs)[self._mine])]
+
+    def leads(self, run: int, runs: int) -> bool:
+        """Whether the first device of a run is this process's: of the processes that share it, one writes for it."""
+        device = int(np.argmax((self._runs(runs) == run).any(axis=1)))
+        return self.devices[device].process_index == jax.process_index()
+
+    def take(self, tree: Any, runs: int) -> Any:
+        """Device arrays `[device, run, ...]` -> host arrays `[run, ...]` of this process's own runs."""
+        _, first = np.unique(self._runs(runs)[self._mine], return_index=True)
+        return jax.tree.map(lambda a: self._local(a).reshape(-1, *a.shape[2:])[first], tree)
+
+    def place(self, tree: Any, runs: int) -> Any:
+        """The way back."""
+        index = self._runs(runs)[self._mine]  # [device, run]
+        back = np.unique(index, return_inverse=True)[1].reshape(index.shape)
+        of_device = dict(zip(self._mine, back, strict=True))
+        shape = lambda a: (self.plan.devices, index.shape[1], *a.shape[1:])
+        return jax.tree.map(lambda a: self._put(shape(a), lambda device: a[of_device[device]]), tree)
 
     def program(self, function: Callable, *, x64: bool = False) -> "Program":
         """`function(shared, cell, carry, t)` of one run, mapped over all.
@@ -200,27 +257,61 @@ class Fleet:
         mapped = jax.pmap(over_runs, axis_name=AXIS, in_axes=(0, 0, 0, None), devices=self.devices)
         return Program(mapped, x64)
 
-    def _put(self, tree: Any) -> Any:
-        mesh = jax.sharding.Mesh(np.asarray(self.devices), (AXIS,))
-        sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
-        return jax.tree.map(lambda a: jax.device_put(a, sharding), tree)
+    @property
+    def _mine(self) -> list[int]:
+        """Which of the plan's devices are this process's."""
+        return [i for i, device in enumerate(self.devices) if device.process_index == jax.process_index()]
+
+    def _runs(self, runs: int) -> np.ndarray:
+        """Which run of a wave of `runs` each place holds: `[device, run]`."""
+        plan = self.plan
+        index = np.minimum(np.arange(plan.groups * plan.runs_per_device), runs - 1)
+        return np.repeat(index.reshape(plan.groups, -1), plan.group_size, axis=0)
+
+    def _put(self, shape: tuple[int, ...], part: Callable[[int], np.ndarray]) -> jax.Array:
+        """A device array `[device, ...]`; `part(device)` is called for this process's devices alone."""
+        begin = lambda index: index[0].indices(self.plan.devices)[0]
+        return jax.make_array_from_callback(shape, self._sharding, lambda index: part(begin(index))[None])
+
+    def _local(self, array: jax.Array) -> np.ndarray:
+        """This process's part of a device array, in the order of the devices."""
+        if array.is_fully_addressable:
+            return np.asarray(array)
+        shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+        return np.concatenate([np.asarray(shard.data) for shard in shards])
+
+
+def all_devices() -> list[jax.Device]:
+    """Of all processes, those of one process together."""
+    return sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
 
 
 class Program:
     """A mapped function that is compiled once, ahead of its first call, and counts the seconds that took."""
 
     def __init__(self, mapped: Any, x64: bool):
-        self.mapped = mapped
+        self._mapped = mapped
         self._x64 = x64
+        self._lowered = None
         self._compiled = None
         self.compilations = 0
         self.compile_seconds = 0.0
 
+    def shapes(self, *args: Any) -> Any:
+        """`jax.ShapeDtypeStruct`s of what it returns.
+
+        Not by `jax.eval_shape`, under which `pmap` sees this process's devices alone. `compile` is then for these.
+        """
+        with jax.enable_x64(self._x64):
+            self._lowered = self._mapped.lower(*args)
+        return jax.tree.map(lambda out: jax.ShapeDtypeStruct(out.shape, out.dtype), self._lowered.out_info)
+
     def compile(self, *args: Any) -> None:
-        """Compiles for the shapes of `args`, which may be `jax.ShapeDtypeStruct`."""
+        """Compiles for the shapes of `args`, which may be `jax.ShapeDtypeStruct` where there is one process."""
         begin = time.perf_counter()
         with jax.enable_x64(self._x64):
-            self._compiled = self.mapped.lower(*args).compile()
+            self._compiled = (self._lowered or self._mapped.lower(*args)).compile()
+        self._lowered = None
         self.compilations += 1
         self.compile_seconds += time.perf_counter() - begin
 
@@ -243,9 +334,9 @@ def memory_limit(device: jax.Device, fraction: float) -> int:
 
 
 def matmul_rate(size: int = 3072, repeats: int = 3, dtype: str = "float32") -> float:
-    """FLOP/s of a large matrix product on all devices together, the best of `repeats`."""
+    """FLOP/s of a large matrix product on this process's devices together, the best of `repeats`."""
     devices = jax.local_devices()
-    product = jax.pmap(jnp.matmul)
+    product = jax.pmap(jnp.matmul, devices=devices)
     a = jax.random.normal(jax.random.key(0), (size, size), dtype)
     a = jnp.broadcast_to(a, (len(devices), size, size))
     best = float("inf")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from madbench import config as configs
-from madbench import cost, data, fleet, loops, models
+from madbench import cost, data, fleet, loops, models, processes
 from madbench.errors import UserError
 from madbench.generation import Cell, Generation, Kept, Shared, Work, see
 from madbench.metrics import Evaluator, Known, features, select
@@ -36,13 +36,15 @@ class Job:
     Attributes:
       config: resolved, plain values.
       source: of real samples.
-      runs: the grid: loops outer, then λ, then seeds.
+      runs: the grid: loops outer, then λ, then seeds; of a share, its own.
       family: the model family, for the plan's groups of devices.
       generation: what the fleet maps.
       plan: how runs are laid on devices.
       costs: `cost.Cost` of one run by phase, of one call: begin, fit (a segment), finish, evaluate.
       notes: for the user, one line each.
       feature_dim: numbers in a sample's features.
+      whole: the runs of the whole grid.
+      shard: (i, n) where this is share i, from 1, of n.
     """
 
     config: dict[str, Any]
@@ -54,6 +56,8 @@ class Job:
     costs: dict[str, cost.Cost]
     notes: list[str]
     feature_dim: int
+    whole: list[Run]
+    shard: tuple[int, int] | None = None
 
     @property
     def generations(self) -> int:
@@ -65,7 +69,7 @@ class Job:
 
         With the settings that the loop's name stands for: a preset's defaults may change, what was run may not.
         """
-        cells = {(r.loop.name, r.bias): r for r in self.runs}.values()
+        cells = {(r.loop.name, r.bias): r for r in self.whole}.values()
         settings = lambda loop: {k: v for k, v in dataclasses.asdict(loop).items() if k not in ("name", "bias")}
         return [{"loop": r.loop.name, "bias": r.bias, "settings": settings(r.loop)} for r in cells]
 
@@ -120,6 +124,7 @@ def prepare(
     cache: str = DEFAULT_CACHE,
     wave_size: int = 0,
     streamed: bool | None = None,
+    shard: tuple[int, int] | None = None,
     blank: bool = False,
 ) -> Job:
     """Checks a config and plans its job.
@@ -129,6 +134,8 @@ def prepare(
       cache: directory of feature networks and prepared data.
       wave_size: runs per wave where an earlier start of the same job has fixed them.
       streamed: whether training data are streamed, where an earlier start has fixed it.
+      shard: (i, n) for share i, from 1, of n: every n-th run, so that shares are even and each has runs of all cells
+        that can be shared. Shapes stay those of the whole grid, and so do the rows of a run.
       blank: the job is only planned: data that are not prepared stay so, see `data.load`.
 
     Raises:
@@ -167,8 +174,10 @@ def prepare(
     )
     feature_dim = features.dim(plain["metrics"]["features"], source.shape, cache)
     costs = _costs(generation, source, runs[0], feature_dim)
-    devices = jax.local_devices()
-    limit = fleet.memory_limit(devices[0], plain["fleet"]["memory_fraction"])
+    whole, runs = runs, _share(runs, shard)
+    devices = fleet.all_devices()
+    limit = fleet.memory_limit(jax.local_devices()[0], plain["fleet"]["memory_fraction"])
+    limit = min(processes.exchange(limit))  # one plan for all, so that of the smallest machine
     per_run, common = _memory(generation, source, costs), cost.tree_bytes(source)
     steps = 0
     setting = plain["fleet"]["streaming"] if streamed is None else "always" if streamed else "never"
@@ -189,13 +198,23 @@ def prepare(
         convolves=costs["fit"].convolves,
         platform=devices[0].platform,
         streamed_steps=steps,
+        use_all=jax.process_count() > 1,
     )
     if plan.group_size > 1 or plan.steps_per_call:
         group = models.Group(fleet.AXIS, plan.members) if plan.group_size > 1 else models.Group()
         given = dataclasses.replace(given, group=group, steps_per_call=plan.steps_per_call)
         family = models.build(given=given, **plain["model"])
         generation = dataclasses.replace(generation, family=family, stepwise=plan.stepwise)
-    return Job(plain, source, runs, family, generation, plan, costs, notes, feature_dim)
+    return Job(plain, source, runs, family, generation, plan, costs, notes, feature_dim, whole, shard)
+
+
+def _share(runs: list[Run], shard: tuple[int, int] | None) -> list[Run]:
+    if shard is None:
+        return runs
+    i, n = shard
+    if i > len(runs):
+        raise UserError(f"--shard={i}/{n} has nothing to do: the grid has {len(runs)} runs")
+    return runs[i - 1 :: n]
 
 
 def _memory(generation: Generation, source: data.Source, costs: dict[str, cost.Cost]) -> int:

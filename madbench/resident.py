@@ -64,7 +64,7 @@ class Resident:
     def evaluate(self, cells: Any, seen: Seen, t: np.int32, runs: list[grid.Run]) -> Any:
         """The metrics' states, for the host."""
         if self.job.generation.features_on_host:
-            seen = self.fleet.spread(see(self.fleet.gather(seen, len(runs)), self.features))
+            seen = self.fleet.on_host(lambda samples: see(samples, self.features), seen, len(runs))
         return self.fleet.gather(self.programs["evaluate"](self.shared, cells, seen, t), len(runs))
 
     def saved(self, t: np.int32, runs: list[grid.Run]) -> None:
@@ -84,11 +84,9 @@ class Resident:
     def _arguments(self, cells: Any, kept: Kept) -> dict[str, Any]:
         """What each program is called with between cells and generation: shapes."""
         t = np.int32(1)
-        carry = (kept, jax.eval_shape(self.programs["begin"].mapped, self.shared, cells, kept, t))
-        out = jax.eval_shape(self.programs["finish"].mapped, self.shared, cells, carry, t)[1]
-        return {"begin": kept, "fit": carry, "finish": carry, "evaluate": self._seen(out["seen"])}
-
-    def _seen(self, samples: Seen) -> Seen:
-        """Shapes of what metrics see, where samples, or their features, have these."""
+        shapes = self.programs["begin"].shapes(self.shared, cells, kept, t)
+        carry = (kept, self.fleet.stand_in(shapes))
+        seen = self.programs["finish"].shapes(self.shared, cells, carry, t)[1]["seen"]
         dim = self.job.feature_dim
-        return see(samples, lambda x: jax.ShapeDtypeStruct((*x.shape[:3], dim), np.float32))
+        seen = see(seen, lambda x: jax.ShapeDtypeStruct((*x.shape[:3], dim), np.float32))
+        return {"begin": kept, "fit": carry, "finish": carry, "evaluate": self.fleet.stand_in(seen)}

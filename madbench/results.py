@@ -1,7 +1,7 @@
 """The one format on disk: written by `experiment`, read by everything that shows results. Imports no JAX.
 
 A workdir holds (schema version 1):
-  config.json       {"sha256", "config"}: the resolved config and the hash of its canonical JSON
+  config.json       {"sha256", "config"}: the resolved config and its canonical JSON's hash; of a share "shard": [i, n]
   environment.json  versions, devices, plan, hash of the source code, fingerprint of the dataset
   reference.json    feature network, samples per metric, what each metric is (`MetricInfo`), and the floors: each metric
                     between disjoint real samples
@@ -171,6 +171,8 @@ class Result:
       reference: content of reference.json.
       environment: content of environment.json.
       rows: content of metrics.jsonl, in the order of the file.
+      shares: which shares of the job, from 1, these rows are; empty where they are the whole.
+      split: of how many shares.
     """
 
     path: pathlib.Path
@@ -178,6 +180,8 @@ class Result:
     reference: dict[str, Any]
     environment: dict[str, Any]
     rows: list[dict[str, Any]]
+    shares: tuple[int, ...] = ()
+    split: int = 0
 
     @functools.cached_property
     def metrics(self) -> dict[str, MetricInfo]:
@@ -218,9 +222,18 @@ def load(path: str | os.PathLike) -> Result:
         for name, kind in COLUMNS.items():
             if not isinstance(found.get(name), kind) or isinstance(found[name], bool):
                 raise ResultError(f"{path / 'metrics.jsonl'}, line {number}: {name} is {found.get(name)!r}")
-    result = Result(path, config["config"], reference, environment, rows)
+    result = Result(path, config["config"], reference, environment, rows, *_shares(path, config))
     _ = result.metrics  # refused here, whatever the result is read for
     return result
+
+
+def _shares(path: pathlib.Path, config: dict[str, Any]) -> tuple[tuple[int, ...], int]:
+    shard = config.get("shard")
+    if shard is None:
+        return (), 0
+    if not (isinstance(shard, list) and [type(i) for i in shard] == [int, int] and 1 <= shard[0] <= shard[1]):
+        raise ResultError(f"{path / 'config.json'}: shard is {shard!r}, not [i, n]")
+    return (shard[0],), shard[1]
 
 
 def _parse(text: str | bytes) -> Any:

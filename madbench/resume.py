@@ -15,16 +15,22 @@ from madbench.streaming import stage as streaming
 POOLS = "pools"  # within a workdir: synthetic samples of streamed jobs
 
 
-def as_begun(job: grid.Job, path: pathlib.Path, cache: str) -> grid.Job:
-    """The job with the waves of its first start, and its data where they were: checkpoints hold one wave each."""
+def first_plan(path: pathlib.Path) -> tuple[int, bool | None]:
+    """Runs of a wave, and whether data were streamed, at the first start in this workdir; 0 and None where none was."""
     try:
-        before = json.loads((path / "environment.json").read_text())["plan"]
-        wave_size, streamed = before["wave_size"], before["streamed_steps"] > 0
+        plan = json.loads((path / "environment.json").read_text())["plan"]
+        return int(plan["wave_size"]), int(plan["streamed_steps"]) > 0
     except (OSError, ValueError, KeyError, TypeError):
+        return 0, None
+
+
+def as_begun(job: grid.Job, wave_size: int, streamed: bool | None, cache: str) -> grid.Job:
+    """The job with the waves of its first start, and its data where they were: checkpoints hold one wave each."""
+    if not wave_size:
         return job
     if (wave_size, streamed) == (job.plan.wave_size, job.plan.streamed_steps > 0):
         return job
-    return grid.prepare(job.config, cache=cache, wave_size=wave_size, streamed=streamed)
+    return grid.prepare(job.config, cache=cache, wave_size=wave_size, streamed=streamed, shard=job.shard)
 
 
 def find(

@@ -253,8 +253,8 @@ class Machine:
         """All programs side by side, from shapes alone."""
         n, t, programs = self.job.plan.wave_size, np.int32(1), self.programs
         cells, kept = self.fleet.spread(self.job.cells(self.job.runs[:n])), self._blank(n)
-        work = jax.eval_shape(programs["begin"].mapped, self.shared, cells, kept, t)
-        out = jax.eval_shape(programs["finish"].mapped, self.shared, cells, (kept, work), t)[1]
+        work = programs["begin"].shapes(self.shared, cells, kept, t)
+        out = programs["finish"].shapes(self.shared, cells, (kept, work), t)[1]
         carries = {"begin": kept, "fit": (kept, work), "finish": (kept, work), "evaluate": out["seen"]}
         with ThreadPoolExecutor(len(programs)) as pool:
             for done in [pool.submit(programs[k].compile, self.shared, cells, c, t) for k, c in carries.items()]:

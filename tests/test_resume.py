@@ -15,7 +15,7 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from madbench import checkpoints, cli, experiment
+from madbench import checkpoints, cli, stopping
 from madbench.checkpoints import Progress
 
 # Orbax drops an unfinished read of a damaged file, and its event loop says so when it is collected.
@@ -234,7 +234,7 @@ def test_sigterm_and_ctrl_c_in_the_middle_of_a_fit(place, environment, diffusion
 
 
 def test_a_second_signal_leaves_at_once(capfd):
-    with experiment._Signals() as signals:
+    with stopping.Signals() as signals:
         os.kill(os.getpid(), signal.SIGTERM)
         while signals.received is None:
             time.sleep(0)

@@ -106,8 +106,16 @@ def aggregate(results: list[Result], definition: str = DEFAULT) -> Table:
         if outside:
             notes.append(f"{source}: {outside} rows lie outside the configured grid and are not counted.")
     floors = list(dict.fromkeys(floor for line in lines for floor in line.floors.values()))
+    notes += [_share_note(r, source) for r, source in zip(results, sources, strict=True) if len(r.shares) < r.split]
     notes += _notes(results, sources, metrics, DEFINITIONS[definition])
     return Table(lines, metrics, floors, DEFINITIONS[definition], notes)
+
+
+def _share_note(result: Result, source: str) -> str:
+    missing = [i for i in range(1, result.split + 1) if i not in result.shares]
+    return (
+        f"{source}: without {', '.join(map(str, missing))} of the job's {result.split} shares, whose runs are missing."
+    )
 
 
 def _line(

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from madbench import fleet, grid, results
+from madbench import fleet, grid, processes, results
 from madbench.cost import format_bytes
 from madbench.errors import UserError
 from madbench.generation import Kept, Seen, Work
@@ -39,12 +39,14 @@ class Streamed(Resident):
         self._readers: tuple[Any, list[Reader]] = (None, [])
 
     def fit(self, cells: Any, kept: Kept, work: Work, t: np.int32, runs: list[grid.Run]) -> tuple[Work, list[Any]]:
-        addresses = self.fleet.gather(self.programs["addresses"](self.shared, cells, work, t), len(runs))
+        addresses = self.fleet.take(self.programs["addresses"](self.shared, cells, work, t), len(runs))
+        self._open(runs, int(t))
         curves: list[Any] = []
-        for batches in self._read_ahead(addresses, runs, int(t)):
+        for batches in self._read_ahead(addresses):
             if curves:
                 jax.block_until_ready(curves[-1])  # no more than one call waits on the device
-            work, curve = self.programs["fit"](self.shared, cells, (work, self.fleet.spread(batches)), t)
+            carry = (work, self.fleet.place(batches, len(runs)))
+            work, curve = self.programs["fit"](self.shared, cells, carry, t)
             curves.append(curve)
         return jax.block_until_ready((work, curves))
 
@@ -52,51 +54,60 @@ class Streamed(Resident):
         self, cells: Any, kept: Kept, work: Work, t: np.int32, runs: list[grid.Run]
     ) -> tuple[Kept, Seen, dict[str, Any]]:
         n, generation = len(runs), self.job.generation
-        size, last = generation.sampled_at_once(self.job.source), int(t) == self.job.generations
-        good = np.ones(n, bool)
-        seen: list[list[np.ndarray]] = [[] for _ in runs]
-        writers = [pool(self.job, self._folder, run).writer(int(t)) for run in runs]
+        own = self.fleet.own_runs(n)
+        size = generation.sampled_at_once(self.job.source)
+        good = np.ones(len(own), bool)
+        seen: list[list[np.ndarray]] = [[] for _ in own]
+        writers = [self._pool(runs[i]).writer(int(t)) for i in own]
+        # Nobody reads the last generation's samples, and of processes that share a run one writes.
+        kept_rows = [
+            runs[i].loop.n_synthetic if t < self.job.generations and self.fleet.leads(i, n) else 0 for i in own
+        ]
         for start in range(0, generation.n_drawn, size):
             carry = (work, self.fleet.spread(np.full(n, start // size, np.int32)))
-            samples, finite = self.fleet.gather(self.programs["sample"](self.shared, cells, carry, t), n)
+            samples, finite = self.fleet.take(self.programs["sample"](self.shared, cells, carry, t), n)
             good &= finite
-            for i, run in enumerate(runs):
-                rows = 0 if last else np.clip(run.loop.n_synthetic - start, 0, size)  # nobody reads the last
+            for i, writer in enumerate(writers):
+                rows = np.clip(kept_rows[i] - start, 0, size)
                 if rows:
-                    writers[i].write(Samples(samples.x[i, :rows], samples.y[i, :rows]))
+                    writer.write(Samples(samples.x[i, :rows], samples.y[i, :rows]))
                 seen[i].append(samples.x[i, : max(generation.n_samples - start, 0)].copy())
-        digests = [writer.close() for writer in writers]
-        carry = (kept, work, self.fleet.spread(good))
-        kept, out = self.fleet.gather(self.programs["close"](self.shared, cells, carry, t), n)
-        memory = kept.memory.copy()
+        digests = np.stack([writer.close() for writer in writers])
+        carry = (kept, work, self.fleet.place(good, n))
+        kept, out = self.programs["close"](self.shared, cells, carry, t)
+        memory = self.fleet.take(kept.memory, n).copy()
         memory[:, (int(t) - 1) % memory.shape[1]] = digests
+        kept = kept._replace(memory=self.fleet.place(memory, n))
         x = [np.concatenate(parts) for parts in seen]
         if generation.keeps_points:
-            out["samples"] = np.stack([decode(each) for each in x])
+            out["samples"] = self.fleet.place(np.stack([decode(each) for each in x]), n)
         training = self._training(cells, work, t, runs) if generation.evaluator.needs_training else None
-        seen = Seen(np.stack([self.extractor.extract(each) for each in x]), training)
-        return self.fleet.spread(kept._replace(memory=memory)), seen, out
+        features = Seen(np.stack([self.extractor.extract(each) for each in x]), training)
+        # What follows the gathering may read what any process has written before it.
+        return kept, self.fleet.place(features, n), self.fleet.gather(out, n)
 
     def evaluate(self, cells: Any, seen: Seen, t: np.int32, runs: list[grid.Run]) -> Any:
-        return self.fleet.gather(self.programs["evaluate"](self.shared, cells, self.fleet.spread(seen), t), len(runs))
+        return self.fleet.gather(self.programs["evaluate"](self.shared, cells, seen, t), len(runs))
 
     def saved(self, t: np.int32, runs: list[grid.Run]) -> None:
         """Deletes what neither the next generation remembers nor that of any checkpoint that is kept."""
         oldest = int(t) + 2 - self.job.config["keep_checkpoints"]
-        for run in runs:
-            own = pool(self.job, self._folder, run)
+        for run in runs if processes.is_first() else []:
+            own = self._pool(run)
             own.drop() if t == self.job.generations else own.drop(oldest - self.job.generation.shapes.slots)
 
     # ---- reading ---------------------------------------------------------------------------------------------------
 
-    def _read_ahead(self, addresses: np.ndarray, runs: list[grid.Run], t: int) -> Iterator[Batches]:
-        """`Batches` of all runs, x `[run, step, n, *shape]`, of each call of a segment; `addresses [run, step, n]`."""
+    def _read_ahead(self, addresses: np.ndarray) -> Iterator[Batches]:
+        """`Batches` of this process's runs, x `[run, step, n, *shape]`, of each call of a segment.
+
+        `addresses`: int32 `[run, step, n]`.
+        """
         import grain
 
         calls = np.split(addresses, self.job.calls, axis=1)
-        self._open(runs, t)
-        read = lambda call: self._batches(calls[call])
         options = grain.ReadOptions(num_threads=READERS, prefetch_buffer_size=AHEAD)
+        read = lambda call: self._batches(calls[call])
         return iter(grain.MapDataset.range(len(calls)).map(read).to_iter_dataset(read_options=options))
 
     def _batches(self, address: np.ndarray) -> Batches:
@@ -118,22 +129,26 @@ class Streamed(Resident):
         return Samples(x, y)
 
     def _open(self, runs: list[grid.Run], t: int) -> None:
-        """Readers of what the runs remember in generation `t`, and where each slot begins in them."""
-        names = (t, [results.slug(run.loop.name, run.bias, run.seed) for run in runs])
+        """Readers of what this process's runs remember in generation `t`, and where each slot begins in them."""
+        own = [runs[i] for i in self.fleet.own_runs(len(runs))]
+        names = (t, [run_name(run) for run in own])
         if self._readers[0] == names:
             return
         slots = self.job.generation.shapes.slots
         remembered = range(max(1, t - slots), t)
-        self._readers = (names, [pool(self.job, self._folder, run).read(remembered) for run in runs])
-        self._begin = np.zeros((len(runs), slots), np.int64)
-        for i, run in enumerate(runs):
+        self._readers = (names, [self._pool(run).read(remembered) for run in own])
+        self._begin = np.zeros((len(own), slots), np.int64)
+        for i, run in enumerate(own):
             for place, g in enumerate(remembered):
                 self._begin[i, (g - 1) % slots] = place * run.loop.n_synthetic
 
+    def _pool(self, run: grid.Run) -> Pool:
+        return pool(self.job, self._folder, run)
+
     def _training(self, cells: Any, work: Work, t: np.int32, runs: list[grid.Run]) -> Training:
         """Features of the training sets, `[run, capacity, feature]`, a block at a time."""
-        address = self.fleet.gather(self.programs["members"](self.shared, cells, work, t), len(runs))
-        order, sizes = (self.fleet.gather(leaf, len(runs)) for leaf in (work.order, work.size))
+        address = self.fleet.take(self.programs["members"](self.shared, cells, work, t), len(runs))
+        order, sizes = self.fleet.take((work.order, work.size), len(runs))
         self._open(runs, int(t))
         block = min(self.extractor.batch or 4096, address.shape[1])
 
@@ -148,7 +163,7 @@ class Streamed(Resident):
                 members = min(block, address.shape[1] - start)
                 yield np.concatenate([x, np.zeros((members - len(x), *x.shape[1:]), x.dtype)])
 
-        features = [self.extractor.extract_parts(parts(i), block) for i in range(len(runs))]
+        features = [self.extractor.extract_parts(parts(i), block) for i in range(len(address))]
         return Training(np.stack(features), np.asarray(sizes, np.int32))
 
     # ---- programs --------------------------------------------------------------------------------------------------
@@ -162,8 +177,10 @@ class Streamed(Resident):
 
     def _arguments(self, cells: Any, kept: Kept) -> dict[str, Any]:
         t, generation = np.int32(1), self.job.generation
-        work = jax.eval_shape(self.programs["begin"].mapped, self.shared, cells, kept, t)
-        each = lambda tree: jax.tree.map(lambda s: jax.ShapeDtypeStruct((*kept.alive.shape, *s.shape), s.dtype), tree)
+        work = self.fleet.stand_in(self.programs["begin"].shapes(self.shared, cells, kept, t))
+        lead = kept.alive.shape
+        of_each = lambda s: jax.ShapeDtypeStruct((*lead, *s.shape), s.dtype)
+        each = lambda tree: self.fleet.stand_in(jax.tree.map(of_each, tree))
         number, flag = each(jax.ShapeDtypeStruct((), np.int32)), each(jax.ShapeDtypeStruct((), np.bool))
         seen = lambda n: each(jax.ShapeDtypeStruct((n, self.job.feature_dim), np.float32))
         training = Training(seen(generation.shapes.capacity), number) if generation.evaluator.needs_training else None
@@ -191,7 +208,11 @@ def batches(job: grid.Job) -> Batches:
 
 def pool(job: grid.Job, folder: pathlib.Path, run: grid.Run) -> Pool:
     """Where a run's synthetic samples lie."""
-    return Pool(folder / results.slug(run.loop.name, run.bias, run.seed), job.source.shape, job.source.stored)
+    return Pool(folder / run_name(run), job.source.shape, job.source.stored)
+
+
+def run_name(run: grid.Run) -> str:
+    return results.slug(run.loop.name, run.bias, run.seed)
 
 
 def disk_bytes(job: grid.Job) -> int:
@@ -203,7 +224,11 @@ def disk_bytes(job: grid.Job) -> int:
 
 
 def check_disk(job: grid.Job, workdir: pathlib.Path) -> None:
-    """Raises UserError where the pools would not fit beside what is there."""
+    """Raises UserError where the pools would not fit beside what is there, or not every process sees them."""
+    if not workdir.is_dir():
+        raise UserError(
+            f"streamed jobs keep synthetic samples in --workdir, and {workdir} is not seen by every process"
+        )
     have = sum(file.stat().st_size for file in workdir.rglob("*.array_record"))
     free = shutil.disk_usage(workdir).free + have
     if disk_bytes(job) > free:
