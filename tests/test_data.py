@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from madbench import data
 from madbench.data.source import split
 from madbench.randomness import Role, key_for
+from madbench.samples import decode
 
 
 @pytest.fixture(scope="module")
@@ -231,3 +232,13 @@ def test_errors_of_use_are_one_line(source, settings, message):
 def test_a_negative_split_seed_is_named():
     with pytest.raises(ValueError, match="split_seed"):
         data.load("digits", split_seed=-1)
+
+
+def test_levels_of_8_bits_decode_to_the_bit_on_the_host_and_compiled():
+    levels = np.arange(256, dtype=np.uint8)
+    decoded = decode(levels)
+    assert decoded.dtype == np.float32
+    np.testing.assert_array_equal(jax.jit(decode)(levels), decoded)
+    np.testing.assert_allclose(decoded, (2.0 * levels - 255) / 255, rtol=1.2e-7)
+    assert (decoded[0], decoded[255]) == (-1, 1)
+    assert decode(decoded) is decoded

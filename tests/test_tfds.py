@@ -126,12 +126,12 @@ def test_what_is_not_prepared_comes_with_the_commands(data_dir, tmp_path, capfd)
     assert capfd.readouterr().err == ""
 
 
-def test_other_formats_come_with_a_way_to_convert(data_dir, tmp_path):
+def test_other_formats_come_with_the_commands_too(data_dir, tmp_path):
     shutil.copytree(data_dir / "tiny_squares", tmp_path / "tiny_squares")
     about = tmp_path / "tiny_squares" / "1.2.0" / "dataset_info.json"
     about.write_text(json.dumps(json.loads(about.read_text()) | {"fileFormat": "tfrecord"}))
     with pytest.raises(
-        UserError, match=r"is prepared as tfrecord.*tfds convert_format --dataset_version_dir="
+        UserError, match=r"is prepared as tfrecord.*another config.data.data_dir.*array_record"
     ) as caught:
         load("tiny_squares", tmp_path, tmp_path / "cache")
     assert "\n" not in str(caught.value)

@@ -174,20 +174,23 @@ def _quiet() -> Iterator[None]:
 
 
 def _check_prepared(builder: Any, name: str, data_dir: str) -> None:
-    where = f", data_dir={data_dir!r}" if data_dir else ""
     if not builder.info.splits:
-        raise UserError(
-            f"{name} is not prepared in {builder.data_dir}; once: pip install 'madbench[prepare]' && "
-            f'python -c "import tensorflow_datasets as tfds; '
-            f"tfds.builder({name!r}{where}).download_and_prepare(file_format='array_record')\""
-        )
+        raise UserError(f"{name} is not prepared in {builder.data_dir}; once: {_command(name, data_dir)}")
     formats = {found.value for found in builder.info.available_file_formats()}
-    if not formats & {"array_record", "parquet"}:
+    if not formats & {"array_record", "parquet"}:  # tfds convert_format needs Apache Beam besides
         raise UserError(
-            f"{name} is prepared as {', '.join(sorted(formats))}, which cannot be read here; once: pip install "
-            f"'madbench[prepare]' && tfds convert_format --dataset_version_dir={builder.data_dir} "
-            "--out_file_format=array_record"
+            f"{name} is prepared as {', '.join(sorted(formats))} in {builder.data_dir}, which TensorFlow alone reads; "
+            f"prepare it in another config.data.data_dir, once: {_command(name, 'DATA_DIR')}"
         )
+
+
+def _command(name: str, data_dir: str) -> str:
+    """For a shell: prepares a set as it can be read here."""
+    where = f", data_dir={data_dir!r}" if data_dir else ""
+    builder = f"import tensorflow_datasets as tfds; tfds.builder({name!r}{where})"
+    return (
+        f"pip install 'madbench[prepare]' && python -c \"{builder}.download_and_prepare(file_format='array_record')\""
+    )
 
 
 def _key(name: str, features: Any, kind: str, asked: str, setting: str) -> str:
