@@ -119,7 +119,8 @@ class _Experiment:
         job, generation = self.job, self.job.generation
         self.show.say("preparing: feature network, floors, compilation")
         name = job.config["metrics"]["features"]
-        extractor = features.build(name, job.source.pool, job.source.num_classes, self.cache)
+        examples = job.source.examples if features.trained(name) else None
+        extractor = features.build(name, examples, job.source.num_classes, self.cache)
         resume.check_features(self.path, extractor.label)
         reference = jnp.asarray(extractor.extract(np.asarray(job.source.reference.x)))
         mapped = None if generation.features_on_host else extractor

@@ -15,6 +15,7 @@ SOURCES = Registry(
         "gaussian": "madbench.data.gaussian",
         "mixture": "madbench.data.mixture",
         "rosenbrock": "madbench.data.rosenbrock",
+        "warped_digits": "madbench.data.warped_digits",
         "npz": "madbench.data.npz",
     },
 )
