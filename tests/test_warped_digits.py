@@ -1,6 +1,7 @@
 """Warped digits: what a warp does to a digit, and a stream of new labelled images wherever sources are read."""
 
 import dataclasses
+import itertools
 import math
 import re
 
@@ -118,7 +119,7 @@ def test_rotation_is_anticlockwise_shear_leans_to_the_right_and_scales_are_of_he
 def test_a_wider_stroke_covers_every_pixel_that_a_thinner_one_does(digits):
     for digit in digits[:10]:
         images = [drawn(digit, thinner=share) for share in (-0.35, -0.1, 0.2, 0.35)]
-        for wide, thin in zip(images, images[1:], strict=False):
+        for wide, thin in itertools.pairwise(images):
             assert (wide >= thin).all()
             assert wide.sum() > 1.02 * thin.sum()
 
