@@ -329,7 +329,7 @@ def test_every_config_opens_with_command_time_and_result(path):
 
 
 CONFIGS = [str(p) for p in sorted((ROOT / "configs").glob("*.py")) if p.name != "phase.py"]  # of another command
-ARGUMENTS = [f"{ROOT}/configs/digits.py:gan", f"{ROOT}/configs/gaussian.py:memory"]
+ARGUMENTS = [f"{ROOT}/configs/{name}" for name in ("digits.py:gan", "gaussian.py:memory", "warped_digits.py:tiny")]
 
 
 @pytest.mark.parametrize("path", CONFIGS + ARGUMENTS, ids=lambda p: p.rpartition("/")[2])
