@@ -119,8 +119,8 @@ class _Experiment:
             processes.together(lambda: streaming.check_disk(job, self.path))
         self.show.say("preparing: feature network, floors, compilation")
         name = job.config["metrics"]["features"]
-        build = lambda: features.build(name, job.source.pool, job.source.num_classes, self.cache)
-        extractor = processes.in_turn(build)
+        examples = job.source.examples if features.trained(name) else None
+        extractor = processes.in_turn(lambda: features.build(name, examples, job.source.num_classes, self.cache))
         label = processes.from_first(lambda: extractor.label)
         params = jax.tree.map(lambda leaf: processes.broadcast(leaf, leaf), extractor.params)
         extractor = dataclasses.replace(extractor, params=params, label=label)

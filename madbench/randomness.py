@@ -27,6 +27,7 @@ class Role(enum.IntEnum):
     FLOOR = 6  # real samples that stand in for generated ones
     REFERENCE = 7  # the reference samples of an endless source
     BATCH = 8  # which samples of its training set a step sees
+    EXAMPLES = 9  # real samples of an endless source that feature networks are trained on
 
 
 def key_for(seed: jax.Array | int, generation: jax.Array | int, role: Role) -> jax.Array:

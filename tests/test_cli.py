@@ -328,10 +328,8 @@ def test_every_config_opens_with_command_time_and_result(path):
     assert re.search(r"^Expected result.*: .*\d", text, re.MULTILINE)
 
 
-# Not phase.py, of another command, nor those whose full size no small machine holds: see test_image_configs.py.
-_OTHERS = {"phase.py", "mnist.py", "cifar10.py", "faces.py"}
-CONFIGS = [str(p) for p in sorted((ROOT / "configs").glob("*.py")) if p.name not in _OTHERS]
-ARGUMENTS = [f"{ROOT}/configs/digits.py:gan", f"{ROOT}/configs/gaussian.py:memory"]
+CONFIGS = [str(p) for p in sorted((ROOT / "configs").glob("*.py")) if p.name != "phase.py"]  # of another command
+ARGUMENTS = [f"{ROOT}/configs/{name}" for name in ("digits.py:gan", "gaussian.py:memory", "warped_digits.py:tiny")]
 
 
 @pytest.mark.parametrize("path", CONFIGS + ARGUMENTS, ids=lambda p: p.rpartition("/")[2])

@@ -78,4 +78,5 @@ def test_role_numbers_are_part_of_the_protocol():
         "FLOOR": 6,
         "REFERENCE": 7,
         "BATCH": 8,
+        "EXAMPLES": 9,
     }

@@ -21,6 +21,7 @@ SOURCES = Registry(
         "gaussian": "madbench.data.gaussian",
         "mixture": "madbench.data.mixture",
         "rosenbrock": "madbench.data.rosenbrock",
+        "warped_digits": "madbench.data.warped_digits",
         "npz": "madbench.data.npz",
         "folder": "madbench.data.folder",
         "tfds": "madbench.data.tfds",

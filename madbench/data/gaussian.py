@@ -24,6 +24,7 @@ def load(dimension: int = 100, n_reference: int = 1000, split_seed: int = 0) -> 
     return endless(draw, name="gaussian", variant=f"[{dimension}]", n_reference=n_reference, split_seed=split_seed)
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class StandardNormal:
     """N(0, I), as `source.Distribution`."""

@@ -44,6 +44,7 @@ def load(
     return endless(draw, name="mixture", variant=variant, n_reference=n_reference, split_seed=split_seed)
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class GridMixture:
     """The mixture, as `source.Distribution`."""

@@ -36,6 +36,7 @@ def load(
     return endless(draw, name="rosenbrock", n_reference=n_reference, split_seed=split_seed)
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Rosenbrock:
     """x₁ ~ N(μ, 1/(2a)), then x₂ ~ N(x₁², 1/(2b)); as `source.Distribution`."""

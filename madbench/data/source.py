@@ -8,6 +8,7 @@ and not constants inside it.
 import dataclasses
 import functools
 import hashlib
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -39,6 +40,8 @@ class Source(Protocol):
       density: the exact probability density, on the host: float64 NumPy `[n, d] -> [n]`; None where unknown.
       modes: of the distribution; None where it has none to count.
       moments: of the distribution; None where unknown.
+      examples: labelled real samples to train a feature network on, none of them in the reference; None where there
+        are no labels and no pool.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Source(Protocol):
     density: Callable[[np.ndarray], np.ndarray] | None
     modes: Modes | None
     moments: ExactMoments | None
+    examples: Samples | None
 
     def order(self, key: jax.Array) -> Any:
         """The stream of real samples of one run."""
@@ -111,6 +115,10 @@ class FiniteSource:
     def stored(self) -> np.dtype:
         return np.dtype(self.pool.x.dtype)
 
+    @property
+    def examples(self) -> Samples:
+        return self.pool
+
     def order(self, key: jax.Array) -> jax.Array:
         """A permutation of the pool, int32 `[available]`."""
         return jax.random.permutation(key, jnp.arange(self.available, dtype=jnp.int32))
@@ -133,21 +141,24 @@ class FiniteSource:
 
 
 class Distribution(Protocol):
-    """What an endless source draws from. Equal by value (a frozen dataclass), so that equal sources are one program.
+    """What an endless source draws from: a pytree.
+
+    Its arrays, if it draws with any, are inputs of the compiled program; the rest is equal by value, so that equal
+    sources are one program. A frozen dataclass is one by `jax.tree_util.register_static`, one with arrays by
+    `register_dataclass`.
 
     Attributes:
       modes: None where there are none to count.
       moments: None where they are not known.
+      density: `x [n, d]` -> the probability density at each, `[n]`, on the host, in float64; None where unknown.
     """
 
     modes: Modes | None
     moments: ExactMoments | None
+    density: Callable[[np.ndarray], np.ndarray] | None
 
     def __call__(self, key: jax.Array) -> Samples:
-        """One sample, x `[d]`, y `[]`."""
-
-    def density(self, x: np.ndarray) -> np.ndarray:
-        """The probability density at each of `x [n, d]`, on the host, in float64: `[n]`."""
+        """One sample, x `[*shape]`, y `[]`."""
 
 
 @jax.tree_util.register_dataclass
@@ -160,14 +171,14 @@ class EndlessSource:
     num_classes: int = _static()
     bounds: tuple[float, float] | None = _static()
     fingerprint: dict[str, Any] = _static()
-    draw: Distribution = _static()
+    draw: Distribution
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.reference.x.shape[1:]
 
     @property
-    def density(self) -> Callable[[np.ndarray], np.ndarray]:
+    def density(self) -> Callable[[np.ndarray], np.ndarray] | None:
         return self.draw.density
 
     @property
@@ -190,6 +201,11 @@ class EndlessSource:
     def stored(self) -> np.dtype:
         return np.dtype(np.uint8 if self.bounds else np.float32)
 
+    @property
+    def examples(self) -> Samples | None:
+        """Drawn each time; the same for every reference, so that tasks of one distribution share a network."""
+        return _draw(self.draw, key_for(0, 0, Role.EXAMPLES), jnp.arange(_EXAMPLES)) if self.num_classes else None
+
     def without_images(self) -> "EndlessSource":
         return self
 
@@ -198,17 +214,41 @@ class EndlessSource:
         return jax.random.key_data(key)
 
     def at(self, order: jax.Array, positions: jax.Array) -> Samples:
-        key = jax.random.wrap_key_data(order)
-        return jax.vmap(lambda p: self.draw(jax.random.fold_in(key, p)))(positions)
+        return _draw(self.draw, jax.random.wrap_key_data(order), positions)
 
 
-def endless(draw: Distribution, *, name: str, variant: str = "", n_reference: int, split_seed: int) -> EndlessSource:
-    """An endless source without labels and bounds, its reference part drawn once.
+_EXAMPLES = 10_000
+_NUMBERS_AT_ONCE = 2**18  # of samples that are drawn at a time: what renders an image takes many times its memory
+
+
+def _draw(draw: Distribution, key: jax.Array, positions: jax.Array) -> Samples:
+    """The samples at `positions` (int32 `[n]`) of the stream of `key`, images some at a time."""
+    one = lambda p: draw(jax.random.fold_in(key, p))
+    shape = jax.eval_shape(one, positions[0]).x.shape
+    at_once = max(_NUMBERS_AT_ONCE // math.prod(shape), 1)
+    if len(shape) < 3 or len(positions) <= at_once:
+        return jax.vmap(one)(positions)
+    return jax.lax.map(one, positions, batch_size=at_once)
+
+
+def endless(
+    draw: Distribution,
+    *,
+    name: str,
+    variant: str = "",
+    num_classes: int = 0,
+    bounds: tuple[float, float] | None = None,
+    n_reference: int,
+    split_seed: int,
+) -> EndlessSource:
+    """An endless source, its reference part drawn once.
 
     Args:
       draw: the distribution.
       name: as in the tables.
-      variant: follows the name in the fingerprint, where one name stands for several shapes of data.
+      variant: follows the name in the fingerprint, where one name stands for several distributions.
+      num_classes: of its labels; 0 where there are none.
+      bounds: of its samples, for images.
       n_reference: samples for the metrics.
       split_seed: of their draw.
 
@@ -217,14 +257,15 @@ def endless(draw: Distribution, *, name: str, variant: str = "", n_reference: in
     """
     check_whole(1, n_reference=n_reference)
     check_whole(0, split_seed=split_seed)
-    key = key_for(split_seed, 0, Role.REFERENCE)
-    reference = jax.vmap(lambda i: draw(jax.random.fold_in(key, i)))(jnp.arange(n_reference))
+    reference = _draw(draw, key_for(split_seed, 0, Role.REFERENCE), jnp.arange(n_reference))
+    # Rendered images may differ by a grey level between processors; what they are made of does not.
+    data = [np.asarray(leaf) for leaf in jax.tree.leaves(draw)] or [np.asarray(reference.x)]
     return EndlessSource(
         reference=reference,
         name=name,
-        num_classes=0,
-        bounds=None,
-        fingerprint=fingerprint(name + variant, "1", None, np.asarray(reference.x)),
+        num_classes=num_classes,
+        bounds=bounds,
+        fingerprint=fingerprint(name + variant, "1", None, *data),
         draw=draw,
     )
 

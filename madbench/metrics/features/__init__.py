@@ -38,12 +38,17 @@ def on_host(features: str) -> bool:
     return hasattr(_find(features)[0], "FILES")
 
 
+def trained(features: str) -> bool:
+    """Whether the network is trained on real data, which `build` then needs."""
+    return hasattr(_find(features)[0], "train")
+
+
 def build(features: str, pool, num_classes: int, cache: str) -> Extractor:
     """Makes an extractor.
 
     Args:
       features: `lenet`, `raw`, `inception` or `dinov2`; for published weights outside the cache `inception:PATH`.
-      pool: real training data (`Samples`), for extractors that are trained.
+      pool: real training data (`Samples`), for extractors that are trained; others take None.
       num_classes: of that data.
       cache: directory of trained extractors, and of the files of published weights; may begin with "~".
 
@@ -71,4 +76,4 @@ def _find(features: str) -> tuple[ModuleType, dict[str, str]]:
     return module, {"path": path} if path else {}
 
 
-__all__ = ["FEATURES", "Extractor", "build", "check", "dim", "on_host"]
+__all__ = ["FEATURES", "Extractor", "build", "check", "dim", "on_host", "trained"]
