@@ -20,6 +20,7 @@ def run(argv: list[str]) -> int:
     """`madbench run`."""
     values = flags.FlagValues()
     flags.DEFINE_string("shard", "", "I/N: share I, from 1, of N of the grid.", flag_values=values)
+    flags.DEFINE_string("on", "", "With --dry_run: devices to plan for, as '4x8 H100'.", flag_values=values)
     flags.DEFINE_bool("distributed", False, "One of several processes, as the cluster says.", flag_values=values)
     flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.", flag_values=values)
     flags.DEFINE_integer("num_processes", None, "Of this job.", flag_values=values)
@@ -31,8 +32,10 @@ def run(argv: list[str]) -> int:
     if values.dry_run:
         from madbench import dry_run
 
-        print(dry_run.describe(config, values.cache, shard))
+        print(dry_run.describe(config, values.cache, shard, values.on))
         return 0
+    if values.on:
+        raise UserError("--on says for which devices a dry run plans; add --dry_run, or leave it out")
 
     def work():
         from madbench import experiment, processes

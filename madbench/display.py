@@ -37,10 +37,12 @@ class Clock:
 
 
 def duration(seconds: float | None) -> str:
-    """ "2h 05m", "3m 20s", "12s"; "?" where unknown."""
+    """ "3d 04h", "2h 05m", "3m 20s", "12s"; "?" where unknown."""
     if seconds is None:
         return "?"
     seconds = round(seconds)
+    if seconds >= 48 * 3600:
+        return f"{seconds // 86400}d {seconds % 86400 // 3600:02d}h"
     if seconds >= 3600:
         return f"{seconds // 3600}h {seconds % 3600 // 60:02d}m"
     return f"{seconds // 60}m {seconds % 60:02d}s" if seconds >= 60 else f"{seconds}s"

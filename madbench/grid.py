@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from madbench import config as configs
-from madbench import cost, data, fleet, loops, models, processes
+from madbench import cost, data, fleet, loops, models
+from madbench import machine as machines
 from madbench.errors import UserError
 from madbench.generation import Cell, Generation, Kept, Shared, Work, see
 from madbench.metrics import Evaluator, Known, features, select
@@ -45,6 +46,7 @@ class Job:
       feature_dim: numbers in a sample's features.
       whole: the runs of the whole grid.
       shard: (i, n) where this is share i, from 1, of n.
+      machine: the devices it is planned for.
     """
 
     config: dict[str, Any]
@@ -57,7 +59,8 @@ class Job:
     notes: list[str]
     feature_dim: int
     whole: list[Run]
-    shard: tuple[int, int] | None = None
+    shard: tuple[int, int] | None
+    machine: machines.Machine
 
     @property
     def generations(self) -> int:
@@ -126,6 +129,7 @@ def prepare(
     streamed: bool | None = None,
     shard: tuple[int, int] | None = None,
     blank: bool = False,
+    on: str = "",
 ) -> Job:
     """Checks a config and plans its job.
 
@@ -137,6 +141,7 @@ def prepare(
       shard: (i, n) for share i, from 1, of n: every n-th run, so that shares are even and each has runs of all cells
         that can be shared. Shapes stay those of the whole grid, and so do the rows of a run.
       blank: the job is only planned: data that are not prepared stay so, see `data.load`.
+      on: devices to plan for instead of those that are here, as `machine.parse` reads them.
 
     Raises:
       UserError: with one line for the user, whatever is wrong; nothing has been written or trained.
@@ -175,37 +180,36 @@ def prepare(
     feature_dim = features.dim(plain["metrics"]["features"], source.shape, cache)
     costs = _costs(generation, source, runs[0], feature_dim)
     whole, runs = runs, _share(runs, shard)
-    devices = fleet.all_devices()
-    limit = fleet.memory_limit(jax.local_devices()[0], plain["fleet"]["memory_fraction"])
-    limit = min(processes.exchange(limit))  # one plan for all, so that of the smallest machine
+    fraction = plain["fleet"]["memory_fraction"]
+    machine = machines.parse(on, fraction) if on else machines.here(fraction)
     per_run, common = _memory(generation, source, costs), cost.tree_bytes(source)
     steps = 0
     setting = plain["fleet"]["streaming"] if streamed is None else "always" if streamed else "never"
-    if streaming.streams(setting, family, common + per_run, limit):
+    if streaming.streams(setting, family, common + per_run, machine.memory):
         generation, steps = streaming.streamed(generation), streaming.steps_at_once(family, source)
         shapes = _inputs(source.without_images(), runs[0], feature_dim)
         costs = streaming.costs(generation, source, shapes, costs, steps)
         per_run, common = _memory(generation, source, costs), cost.tree_bytes(source.without_images())
     plan = fleet.make_plan(
         len(runs),
-        len(devices),
+        machine.devices,
         batch_size=family.batch_size,
         bytes_per_run=per_run,
         bytes_shared=common,
-        bytes_limit=limit,
+        bytes_limit=machine.memory,
         max_runs_per_device=plain["fleet"]["max_runs_per_device"],
         wave_size=wave_size,
         convolves=costs["fit"].convolves,
-        platform=devices[0].platform,
+        platform=machine.platform,
         streamed_steps=steps,
-        use_all=jax.process_count() > 1,
+        use_all=machine.hosts > 1,
     )
     if plan.group_size > 1 or plan.steps_per_call:
         group = models.Group(fleet.AXIS, plan.members) if plan.group_size > 1 else models.Group()
         given = dataclasses.replace(given, group=group, steps_per_call=plan.steps_per_call)
         family = models.build(given=given, **plain["model"])
         generation = dataclasses.replace(generation, family=family, stepwise=plan.stepwise)
-    return Job(plain, source, runs, family, generation, plan, costs, notes, feature_dim, whole, shard)
+    return Job(plain, source, runs, family, generation, plan, costs, notes, feature_dim, whole, shard, machine)
 
 
 def _share(runs: list[Run], shard: tuple[int, int] | None) -> list[Run]:

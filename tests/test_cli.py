@@ -328,23 +328,31 @@ def test_every_config_opens_with_command_time_and_result(path):
     assert re.search(r"^Expected result.*: .*\d", text, re.MULTILINE)
 
 
-CONFIGS = [str(p) for p in sorted((ROOT / "configs").glob("*.py")) if p.name != "phase.py"]  # of another command
-ARGUMENTS = [f"{ROOT}/configs/{name}" for name in ("digits.py:gan", "gaussian.py:memory", "warped_digits.py:tiny")]
+CONFIGS = [p.name for p in sorted((ROOT / "configs").glob("*.py")) if p.name != "phase.py"]  # of another command
+ARGUMENTS = ["digits.py:gan", "gaussian.py:memory", "warped_digits.py:tiny", "faces.py:ffhq"]
+LARGE = ("mnist.py", "cifar10.py", "faces.py", "faces.py:ffhq")  # for a cluster, and for data that are not here
 
 
-@pytest.mark.parametrize("path", CONFIGS + ARGUMENTS, ids=lambda p: p.rpartition("/")[2])
-def test_a_dry_run_of_every_config(capsys, tmp_path, monkeypatch, path):
+@pytest.mark.parametrize("name", CONFIGS + ARGUMENTS)
+def test_a_dry_run_of_every_config(capsys, tmp_path, monkeypatch, name):
     def never(*args, **kwargs):
         raise AssertionError("a dry run trains nothing")
 
     monkeypatch.setattr("madbench.fleet.Program.compile", never)
     monkeypatch.setattr("madbench.metrics.features.build", never)
     monkeypatch.chdir(tmp_path)
-    assert main("run", f"--config={path}", "--workdir=work", "--dry_run") == 0
+    monkeypatch.setattr("madbench.fleet.matmul_rate", lambda *_, **__: 1e12)
+    on = ["--on=4x8 H100"] if name in LARGE else []
+    assert main("run", f"--config={ROOT}/configs/{name}", "--workdir=work", "--dry_run", "--cache=cache", *on) == 0
     assert list(tmp_path.iterdir()) == []
     config, end = json.JSONDecoder().raw_decode(text := capsys.readouterr().out)
     facts = dict(re.findall(r"^(\w+) {2,}(\S.*)$", text[end:], re.MULTILINE))
-    assert facts.keys() >= {"grid", "plan", "model", "data", "shapes", "FLOPs", "memory"}
+    assert facts.keys() >= {"grid", "plan", "model", "data", "shapes", "FLOPs", "memory", "disk"}
+    assert re.match(r"at most \S+ [KMG]?i?B of checkpoints", facts["disk"])
+    if on:
+        assert re.match(r"about \d+[hms].* on \d+ devices \(4 hosts x 8 H100, 25%", facts["time"])
+    elif "steps of" in facts["model"]:
+        assert re.match(r"about \d+[ms].* of the (250|500|750|1000) GFLOP/s", facts["time"])
     runs, generations = map(int, re.fullmatch(r"(\d+) runs x (\d+) generations", facts["grid"]).groups())
     own_bias = sum("bias=" in loop for loop in config["loops"])
     cells = own_bias + (len(config["loops"]) - own_bias) * len(config["biases"])

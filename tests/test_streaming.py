@@ -187,7 +187,7 @@ def test_the_disk_that_pools_take_is_known_beforehand(tmp_path, monkeypatch):
     job = grid.prepare(made)
     # Two loops and seeds, 200 samples each of 64 floats and a label, of all nine generations that are remembered.
     assert stage.disk_bytes(job) == 2 * 2 * 200 * (64 * 4 + 4) * 9
-    assert "synthetic samples on disk, at most 1.79 MiB" in dry_run.describe(made)
+    assert "1.79 MiB of synthetic samples (pools/)" in dry_run.describe(made)
     usage = dataclasses.make_dataclass("usage", ["free"])
     monkeypatch.setattr(stage.shutil, "disk_usage", lambda _: usage(2**20))
     with pytest.raises(UserError, match=r"need about 1.79 MiB of disk, and .* has 1 MiB"):
