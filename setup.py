@@ -20,7 +20,9 @@ setup(
     entry_points={"console_scripts": ["madbench = madbench.cli:main"]},
     install_requires=[
         "absl-py>=2.3",
+        "array_record>=0.8",
         "flax>=0.12",
+        "grain>=0.2.15",
         "importlib_resources>=6.5",  # tensorflow-datasets needs it and does not say so
         "jax>=0.11.2",  # 0.10.2 miscompiles a vmapped matvec on CPU (jax#39103), 0.11.1 updates in loops (jax#40101)
         "matplotlib>=3.10",
@@ -41,7 +43,7 @@ setup(
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
         "prepare": ["tensorflow"],  # preparing TFDS image sets needs it; reading them does not
-        "test": ["prdc>=0.2", "pytest>=8", "pytest-cov>=6", "pytest-xdist>=3.6", "ruff>=0.12"],
+        "test": ["prdc>=0.2", "pytest>=8", "pytest-cov>=6", "pytest-xdist>=3.6", "pyyaml>=6", "ruff>=0.12"],
     },
     classifiers=[
         "Development Status :: 3 - Alpha",
