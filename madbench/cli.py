@@ -10,8 +10,8 @@ from madbench.errors import UserError
 
 USAGE = """madbench: how much synthetic data is safe? Self-consuming generative models, measured.
 
-  madbench run --config=FILE --workdir=DIR [--config.FIELD=VALUE ...] [--dry_run]
-      run a job, or go on with one that was stopped
+  madbench run --config=FILE --workdir=DIR [--config.FIELD=VALUE ...] [--dry_run [--on='4x8 H100']]
+      run a job, or go on with one that was stopped; or say what it would take, here or on other devices
       --distributed, or --coordinator_address=HOST:PORT --num_processes=N --process_id=I: one of several processes
       --shard=I/N: share I, from 1, of N, in a workdir of its own; `table` unites them
   madbench table DIR ... [--format=md|csv|json|latex] [--verdict=mad|growing|variance|tails|real_only]
@@ -21,8 +21,9 @@ USAGE = """madbench: how much synthetic data is safe? Self-consuming generative 
   madbench phase --config=FILE --workdir=DIR [--config.FIELD=VALUE ...] [--dry_run]
       the map of effective sample sizes: how much synthetic data is safe
 
---cache=DIR (or MADBENCH_CACHE) keeps trained feature networks, and published weights that you put there;
-~/.cache/madbench unless set."""
+--cache=DIR (or MADBENCH_CACHE) keeps prepared data, trained feature networks, and published weights that you put
+there; ~/.cache/madbench unless set. Exit codes: 0 done, 2 an error of use, 75 another process was lost, 128 + n stopped
+by signal n."""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -46,6 +46,8 @@ def run(
     """
     begin = time.monotonic()
     path = pathlib.Path(workdir)
+    if jax.process_count() > 1:  # a set that the first prepares, the others find
+        processes.in_turn(lambda: bool(grid.open_source(config, cache)))
     job = processes.together(lambda: grid.prepare(config, cache=cache, shard=shard))
     processes.same(results.config_hash(job.config), "config")
     lock = processes.together(lambda: checkpoints.claim(path, job.config, shard), first_only=True)

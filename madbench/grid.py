@@ -147,10 +147,9 @@ def prepare(
       UserError: with one line for the user, whatever is wrong; nothing has been written or trained.
     """
     plain = config if isinstance(config, dict) else configs.resolve(config)
-    data_settings = dict(plain["data"])
-    reuse = data_settings.pop("reuse_fresh")
+    reuse = plain["data"]["reuse_fresh"]
     parsed = [loops.parse(text, plain["n_initial"]) for text in plain["loops"]]
-    source = data.load(**data_settings, cache=cache, blank=blank)
+    source = open_source(plain, cache, blank=blank)
     metrics = select(plain["metrics"]["names"], _known(source, plain["metrics"]["features"]))
     _check_reference(metrics, source)
     features.check(plain["metrics"]["features"], source.shape, source.num_classes)
@@ -210,6 +209,13 @@ def prepare(
         family = models.build(given=given, **plain["model"])
         generation = dataclasses.replace(generation, family=family, stepwise=plan.stepwise)
     return Job(plain, source, runs, family, generation, plan, costs, notes, feature_dim, whole, shard, machine)
+
+
+def open_source(config: Any, cache: str, *, blank: bool = False) -> data.Source:
+    """The source of a config, `ConfigDict` or resolved; what has to be prepared is, unless `blank`."""
+    plain = config if isinstance(config, dict) else configs.resolve(config)
+    settings = {name: value for name, value in plain["data"].items() if name != "reuse_fresh"}
+    return data.load(**settings, cache=cache, blank=blank)
 
 
 def _share(runs: list[Run], shard: tuple[int, int] | None) -> list[Run]:

@@ -151,6 +151,19 @@ def test_several_processes_write_what_one_writes(place, diffusion, number):
     assert environment["device"]["count"] == 4
 
 
+def test_streamed_samples_are_written_by_one_and_read_by_all_who_share_a_run(place, diffusion):
+    """Four processes, each run of two of them: the rows are those of one that holds all its data on its devices."""
+    workdir = place / "streamed"
+    with Job(place, "diffusion", workdir, 4, flags=["--config.fleet.streaming=always"]) as job:
+        ends = job.ends()
+    assert [code for code, _, _ in ends] == [0] * 4, ends
+    assert "data streamed" in ends[0][2]
+    for a, b in zip(*(map(json.loads, rows.splitlines()) for rows in (metrics(workdir), diffusion)), strict=True):
+        assert a | {"fd": 0} == b | {"fd": 0}
+        assert a["fd"] == pytest.approx(b["fd"], rel=1e-4)
+    assert not any(workdir.rglob("*.array_record"))
+
+
 def test_a_lost_process_ends_the_others_and_one_process_finishes_the_job(place, gaussian):
     workdir = place / "lost"
     with Job(place, "gaussian", workdir, 2, flags=["--heartbeat_timeout=10"]) as job:
