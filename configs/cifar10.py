@@ -16,7 +16,7 @@ diffusion, {1, .7} as for its GAN, fresh data with n_r = n_s = 2000 and n_initia
 Features are Inception's, whose weights are a file that you get once: the first run says where.
 
 Expected time: nobody has run it in full yet; 120 fits of a transformer for 50,000 steps, so plan for accelerators and
-see --dry_run. tiny: 1 minute on two CPU cores.
+see --dry_run --on='1x8 H100'. tiny: 1 minute on two CPU cores.
 Expected result: not known yet in full, and tiny's (1 seed, 2 generations) means nothing.
 """
 

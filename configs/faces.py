@@ -20,7 +20,7 @@ steps and batches; one seed. Features are Inception's, whose weights are a file 
 where.
 
 Expected time: nobody has run it in full yet; 18 fits of 100,000 steps for the fully synthetic loop, so plan for
-accelerators and see --dry_run, which needs no images. tiny: 1 minute on two CPU cores.
+accelerators and see --dry_run --on='1x8 H100', which needs no images. tiny: 1 minute on two CPU cores.
 Expected result: not known yet in full, and tiny's (1 seed, 2 generations) means nothing.
 """
 

@@ -19,7 +19,7 @@ batches, 10 of its 5 to 20 generations, three seeds, and the reference: 10,000 o
 by the split's seed.
 
 Expected time: nobody has run it in full yet; 120 fits of a transformer for 20,000 steps, so plan for accelerators and
-see --dry_run. tiny: 1 minute on two CPU cores.
+see --dry_run --on='1x8 H100'. tiny: 1 minute on two CPU cores.
 Expected result: not known yet in full, and tiny's (1 seed, 2 generations) means nothing.
 """
 

@@ -33,7 +33,7 @@ def describe(config: Any, cache: str = grid.DEFAULT_CACHE, shard: tuple[int, int
     lines = [
         json.dumps(job.config, indent=2),
         "",
-        f"grid        {_share(job)}{len(job.runs)} runs x {job.generations} generations",
+        f"grid        {_share(job)}{len(job.runs)} run{'s'[: len(job.runs) != 1]} x {job.generations} generations",
         *(f"              {c['loop']}, λ = {c['bias']:g}, {_composition(job, c)}" for c in job.planned),
         f"plan        {job.plan}",
         f"model       {job.config['model']['family']}: {n_params:,} parameters, "

@@ -210,7 +210,7 @@ class _Experiment:
         self._save(Progress(wave, generation + 1, 0), kept, None, n)
         self.stage.saved(t, runs)
         fd = [r["fd"] for r in rows if r.get("fd") is not None]
-        mean = f", FD {np.mean(fd):#.3g}" if fd else ""
+        mean = f", FD {f'{np.mean(fd):#.3g}'.rstrip('.')}" if fd else ""
         rate = f", {job.family.steps * n / watch.seconds['fit']:,.0f} steps/s" if steps and not first else ""
         self.show.say(
             f"generation {generation}/{job.generations}"

@@ -130,8 +130,9 @@ def make_plan(
         if fit < 1:
             needed = format_bytes(bytes_shared + bytes_per_run)
             raise UserError(
-                f"one run needs about {needed} and a device has {format_bytes(bytes_limit)}; "
-                "make the model, the batch or the training sets smaller"
+                f"one run needs about {needed} and a device has {format_bytes(bytes_limit)} to give "
+                "(config.fleet.memory_fraction); make the model, the batch or the training sets smaller, or plan for "
+                "other devices: --dry_run --on='1x8 H100'"
             )
     if convolves:
         fit = 1

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from madbench import config as configs
-from madbench import cost, data, fleet, loops, models
+from madbench import cost, data, fleet, loops, models, results
 from madbench import machine as machines
 from madbench.errors import UserError
 from madbench.generation import Cell, Generation, Kept, Shared, Work, see
@@ -160,6 +160,7 @@ def prepare(
         for bias in (plain["biases"] if loop.bias is None else [loop.bias])
         for seed in plain["seeds"]
     ]
+    _check_names(runs)
     shapes = loops.dims(parsed, plain["generations"])
 
     given = models.Given(source.shape, source.num_classes, source.bounds, shapes.capacity)
@@ -209,6 +210,19 @@ def prepare(
         family = models.build(given=given, **plain["model"])
         generation = dataclasses.replace(generation, family=family, stepwise=plan.stepwise)
     return Job(plain, source, runs, family, generation, plan, costs, notes, feature_dim, whole, shard, machine)
+
+
+def _check_names(runs: list[Run]) -> None:
+    """Refuses runs whose files would have one name: "ratio=1e+1" and "ratio=1e-1", or one loop in two spellings."""
+    names: dict[str, Run] = {}
+    for run in runs:
+        name = results.slug(run.loop.name, run.bias, run.seed)
+        if name in names:
+            raise UserError(
+                f"loops {names[name].loop.name} and {run.loop.name} would share the files of {name}; write numbers and "
+                "quotes in another way, or leave one out"
+            )
+        names[name] = run
 
 
 def open_source(config: Any, cache: str, *, blank: bool = False) -> data.Source:

@@ -35,7 +35,7 @@ class Meeting:
         given = {name: getattr(self, name) for name in ("coordinator_address", "num_processes", "process_id")}
         missing = [f"--{name}" for name, value in given.items() if value is None]
         if missing and len(missing) < len(given):
-            raise UserError(f"{' and '.join(missing)} is missing: give all three, or --distributed alone")
+            raise UserError(f"{' and '.join(missing)} must be given too: all three, or --distributed alone")
         for name in ("initialization_timeout", "heartbeat_timeout"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} must be at least 1 second, not {getattr(self, name)}")

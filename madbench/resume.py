@@ -19,7 +19,7 @@ def first_plan(path: pathlib.Path) -> tuple[int, bool | None]:
     """Runs of a wave, and whether data were streamed, at the first start in this workdir; 0 and None where none was."""
     try:
         plan = json.loads((path / "environment.json").read_text())["plan"]
-        return int(plan["wave_size"]), int(plan["streamed_steps"]) > 0
+        return int(plan["wave_size"]), int(plan.get("streamed_steps", 0)) > 0
     except (OSError, ValueError, KeyError, TypeError):
         return 0, None
 

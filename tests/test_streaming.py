@@ -132,7 +132,7 @@ def test_a_stopped_job_goes_on_with_the_same_batches(harm, stopped, tmp_path, ca
     shutil.copytree(path, tmp_path / "x")
     pool = pools.Pool(next((tmp_path / "x" / "pools").iterdir()), (8, 8, 1), np.float32)
     if harm == "missing":
-        pool.files(2)[0].unlink()
+        pool.path(2).unlink()
     elif harm == "changed":
         samples = pool.read([2]).rows(np.arange(200))
         samples.x[17] += 0.1
@@ -185,12 +185,12 @@ def test_the_disk_that_pools_take_is_known_beforehand(tmp_path, monkeypatch):
     made = config(loops=("accumulate", "fully_synthetic"), generations=10)
     made.fleet.streaming = "always"
     job = grid.prepare(made)
-    # Two loops and seeds, 200 samples each of 64 floats and a label, of all nine generations that are remembered.
-    assert stage.disk_bytes(job) == 2 * 2 * 200 * (64 * 4 + 4) * 9
-    assert "1.79 MiB of synthetic samples (pools/)" in dry_run.describe(made)
+    # Two loops and seeds, 200 samples each of 64 floats, in nine files, of all generations that are remembered.
+    assert stage.disk_bytes(job) == 2 * 2 * 9 * (200 * (64 * 4 + 72) + 2**17)
+    assert "6.75 MiB of synthetic samples (pools/)" in dry_run.describe(made)
     usage = dataclasses.make_dataclass("usage", ["free"])
     monkeypatch.setattr(stage.shutil, "disk_usage", lambda _: usage(2**20))
-    with pytest.raises(UserError, match=r"need about 1.79 MiB of disk, and .* has 1 MiB"):
+    with pytest.raises(UserError, match=r"need about 6.75 MiB of disk, and .* has 1 MiB"):
         experiment.run(made, str(tmp_path / "x"))
     assert not (tmp_path / "x" / "metrics.jsonl").exists()
 
@@ -209,7 +209,7 @@ def test_a_pool_gives_back_what_was_written(shape, dtype, tmp_path):
         writer = pool.writer(generation)
         for part in parts:
             writer.write(part)
-        assert pool.files(generation) == []  # none has its name before all are whole
+        assert not pool.path(generation).exists()  # it has its name when it is whole
         digests[generation] = writer.close()
         np.testing.assert_array_equal(pool.digest(generation), digests[generation])
     assert not np.array_equal(digests[1], digests[2])
@@ -221,31 +221,53 @@ def test_a_pool_gives_back_what_was_written(shape, dtype, tmp_path):
         np.testing.assert_array_equal(found, expected[index])
         assert found.dtype in (dtype, np.int32)
     pool.drop(2)
-    assert (pool.files(1), len(pool.files(2))) == ([], 1)
+    assert [pool.path(g).exists() for g in (1, 2)] == [False, True]
     assert not pool.digest(1).any()
     pool.drop()
     assert not (tmp_path / "run").exists()
 
 
 def test_a_generation_that_is_written_again_replaces_the_first(tmp_path):
-    """With fewer blocks, as after another start's settings, and over what a kill left."""
+    """And what a kill left is removed."""
     pool = pools.Pool(tmp_path, (2,), np.float32)
-    for blocks in (3, 1):
+    for value in (3, 1):
         writer = pool.writer(4)
-        for _ in range(blocks):
-            writer.write(Samples(np.full((2, 2), blocks, np.float32), np.zeros(2)))
+        writer.write(Samples(np.full((2, 2), value, np.float32), np.zeros(2)))
         writer.close()
-    assert len(pool.files(4)) == 1
     np.testing.assert_array_equal(pool.read([4]).rows(np.arange(2)).x, 1.0)
     pool.writer(5).write(Samples(np.zeros((1, 2), np.float32), np.zeros(1)))
     assert list(tmp_path.glob("*.tmp"))
+    assert not pool.writer(4).close().any()  # nothing was written: nothing is there
     pool.drop(5)
     assert not list(tmp_path.iterdir())
 
 
+def test_a_job_that_needs_more_files_than_may_be_open_says_so(monkeypatch, tmp_path):
+    made = config(loops=("accumulate",), generations=400)
+    made.fleet.streaming = "always"
+    import resource
+
+    raised = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: raised.append(limits))
+    stage.check_disk(grid.prepare(made), tmp_path)
+    assert raised == [(256 + 2 * 399 * 2, 4096)]
+    made.generations = 4000
+    with pytest.raises(UserError, match="opens about 16,252 files at once, and this process may open 4,096"):
+        stage.check_disk(grid.prepare(made), tmp_path)
+
+
+def test_processes_that_share_a_run_leave_its_file_to_the_one_that_leads(tmp_path, monkeypatch):
+    monkeypatch.setattr(fleet.Fleet, "leads", lambda self, run, runs: False)
+    made = config(loops=("fully_synthetic",), generations=2)
+    made.fleet.streaming = "always"
+    with pytest.raises(UserError, match="does not hold the samples that were written there"):
+        experiment.run(made, str(tmp_path / "x"))
+
+
 def test_a_disk_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match=r"cannot write .*generation-000001-00000"):
+    with pytest.raises(UserError, match=r"cannot write .*generation-000001"):
         pools.Pool(tmp_path / "file", (2,), np.float32).writer(1).write(
             Samples(np.zeros((1, 2), np.float32), np.zeros(1))
         )

@@ -1,6 +1,7 @@
 """One image file or its bytes, read by Pillow: what all readers of images share, and the one shape that a set needs."""
 
 import dataclasses
+import errno
 import io
 import pathlib
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from madbench.errors import UserError
 
 FILTERS = ("lanczos", "bicubic", "bilinear", "box", "hamming", "nearest")
 CROPS = ("center", "none")
+# What comes and goes with a machine or a network, and says nothing of a file.
+PASSING = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT)
 GREY = ("1", "L", "LA", "La")  # Pillow's modes
 
 
@@ -42,6 +45,10 @@ def look[T](file: pathlib.Path | bytes, name: str, at: Callable[..., T]) -> T:
             return at(image)
     except UserError:
         raise
+    except OSError as error:
+        if error.errno in PASSING:  # not the file's fault: it must not be left out for good
+            raise UserError(f"{name} cannot be read now: {error.strerror}; run the same command again") from None
+        raise Unreadable(f"{name} cannot be read as an image: {' '.join(str(error).split())[:200]}") from None
     except Exception as error:
         raise Unreadable(f"{name} cannot be read as an image: {' '.join(str(error).split())[:200]}") from None
 

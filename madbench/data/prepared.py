@@ -6,7 +6,6 @@ all that decides the bytes. Files are written under names of their own and moved
 what is there is complete, and processes that prepare the same set at once write the same.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -291,12 +290,12 @@ class _Draft:
         return self
 
     def __exit__(self, kind, *_):
-        self.file.close()
-        if kind is None:
-            os.replace(self._draft, self.path)
-        else:
-            with contextlib.suppress(OSError):
-                self._draft.unlink()
+        try:
+            self.file.close()  # may still write, and find the disk full
+            if kind is None:
+                os.replace(self._draft, self.path)
+        finally:
+            self._draft.unlink(missing_ok=True)  # gone where it took its place
 
     def begin(self, count: int, shape: tuple[int, ...]) -> None:
         """The header of uint8 `[count, *shape]`."""

@@ -1,12 +1,14 @@
-"""Synthetic samples on disk: one array_record file for each block of a run's generation, one record for each sample.
+"""Synthetic samples on disk: one array_record file for each generation of a run, one record for each sample.
 
-A record is the label (int32, little endian) and the bytes of the sample as it is kept. A generation's files have their
-names only when all are whole; a digest of their records goes into the checkpoint that follows.
+A record is the label (int32, little endian) and the bytes of the sample as it is kept. A file has its name only when it
+is whole; a digest of its records goes into the checkpoint that follows.
 """
 
+import contextlib
 import hashlib
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -35,15 +37,14 @@ class Pool:
 
     def read(self, generations: Iterable[int]) -> "Reader":
         """The samples of several generations, one after the other."""
-        return Reader([path for g in generations for path in self.files(g)], self._shape, self._dtype)
+        return Reader([self.path(g) for g in generations if self.path(g).exists()], self._shape, self._dtype)
 
     def digest(self, generation: int) -> np.ndarray:
-        """sha256 of all records of a generation, uint8 `[32]`; zeros where it has no files."""
-        files = self.files(generation)
-        if not files:
+        """sha256 of all records of a generation, uint8 `[32]`; zeros where it has none."""
+        if not self.path(generation).exists():
             return np.zeros(32, np.uint8)
         digest = hashlib.sha256()
-        reader = Reader(files, self._shape, self._dtype)
+        reader = Reader([self.path(generation)], self._shape, self._dtype)
         for start in range(0, len(reader), 1024):
             for record in reader.records(range(start, min(start + 1024, len(reader)))):
                 digest.update(record)
@@ -52,16 +53,14 @@ class Pool:
     def drop(self, before: int | None = None) -> None:
         """Deletes the generations before `before`, or all, and what was not finished."""
         for path in self._folder.glob("generation-*"):
-            if path.suffix == ".tmp" or before is None or int(path.name.split("-")[1]) < before:
+            if path.suffix == ".tmp" or before is None or int(path.stem.split("-")[1]) < before:
                 path.unlink(missing_ok=True)
-        if before is None and self._folder.is_dir():
-            self._folder.rmdir()
+        if before is None:
+            with contextlib.suppress(OSError):  # a network's file system keeps what was open under another name
+                self._folder.rmdir()
 
-    def files(self, generation: int) -> list[pathlib.Path]:
-        return sorted(self._folder.glob(f"generation-{generation:06d}-*.array_record"))
-
-    def path(self, generation: int, block: int) -> pathlib.Path:
-        return self._folder / f"generation-{generation:06d}-{block:05d}.array_record"
+    def path(self, generation: int) -> pathlib.Path:
+        return self._folder / f"generation-{generation:06d}.array_record"
 
     def records(self, samples: Samples) -> list[bytes]:
         x = np.ascontiguousarray(samples.x).astype(self._stored, copy=False)
@@ -70,41 +69,47 @@ class Pool:
 
 
 class Writer:
-    """A generation that is being written, a block at a time; `close` names its files and gives their digest."""
+    """A generation that is being written, a block at a time; `close` names its file and gives its digest."""
 
     def __init__(self, pool: Pool, generation: int):
-        self._pool, self._generation = pool, generation
+        self._pool, self._path = pool, pool.path(generation)
+        self._draft = self._path.with_suffix(".tmp")
         self._digest = hashlib.sha256()
-        self._written: list[tuple[pathlib.Path, pathlib.Path]] = []  # as it is called now, and in the end
+        self._file: Any = None
 
     def write(self, samples: Samples) -> None:
-        """Samples as they are kept, x `[n, *shape]`, y `[n]`, n > 0; on the host."""
+        """Samples as they are kept, x `[n, *shape]`, y `[n]`, n > 0; on the host.
+
+        Raises:
+          UserError: the disk does not take them; one line.
+        """
         from array_record.python.array_record_module import ArrayRecordWriter
 
-        path = self._pool.path(self._generation, len(self._written))
-        temporary = path.with_suffix(".tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            writer = ArrayRecordWriter(str(temporary), _OPTIONS)
-            try:
-                for record in self._pool.records(samples):
-                    writer.write(record)
-                    self._digest.update(record)
-            finally:
-                writer.close()
-        except (OSError, RuntimeError, ValueError) as error:  # what its C++ raises where the disk is full
-            reason = " ".join(str(error).split())[:120]
-            raise UserError(f"cannot write {path}: {reason}; everything before is saved") from None
-        self._written.append((temporary, path))
+        with self._explained():
+            if self._file is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = ArrayRecordWriter(str(self._draft), _OPTIONS)
+            for record in self._pool.records(samples):
+                self._file.write(record)
+                self._digest.update(record)
 
     def close(self) -> np.ndarray:
-        """uint8 `[32]`; zeros where nothing was written."""
-        for old in self._pool.files(self._generation):  # of an earlier start, which may have had more
-            if old not in [path for _, path in self._written]:
-                old.unlink()
-        for temporary, path in self._written:
-            temporary.replace(path)
-        return np.frombuffer(self._digest.digest(), np.uint8) if self._written else np.zeros(32, np.uint8)
+        """uint8 `[32]`; zeros where nothing was written, and then there is no file either."""
+        if self._file is None:
+            self._path.unlink(missing_ok=True)  # of an earlier start
+            return np.zeros(32, np.uint8)
+        with self._explained():
+            self._file.close()
+            self._draft.replace(self._path)
+        return np.frombuffer(self._digest.digest(), np.uint8)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError, ValueError) as error:  # what its C++ raises where the disk is full
+            reason = " ".join(str(error).split())[:120]
+            raise UserError(f"cannot write {self._path}: {reason}; everything before is saved") from None
 
 
 class Reader:

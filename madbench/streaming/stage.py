@@ -1,5 +1,6 @@
 """A generation whose training data do not fit a device: the host reads ahead, and writes what is synthesized."""
 
+import contextlib
 import math
 import pathlib
 import shutil
@@ -23,13 +24,14 @@ from madbench.streaming.programs import Batches
 
 READERS = 2  # threads that read
 AHEAD = 2  # calls whose batches wait
+OF_A_RECORD, OF_A_FILE = 72, 2**17  # bytes beside those of a sample: the label, and what the format adds
 
 
 class Streamed(Resident):
     """As `Resident`, with real samples on the host and synthetic ones on disk.
 
     What a call reads follows from keys and addresses alone, so that it can be read ahead, and a job that was stopped
-    goes on with the same batches; they are those that a resident job would draw.
+    goes on with the same batches; they are those that a resident job would draw, and its rows to rounding.
     """
 
     def __init__(self, job: grid.Job, mapped: fleet.Fleet, extractor: Extractor, reference: Any, folder: pathlib.Path):
@@ -58,21 +60,19 @@ class Streamed(Resident):
         size = generation.sampled_at_once(self.job.source)
         good = np.ones(len(own), bool)
         seen: list[list[np.ndarray]] = [[] for _ in own]
-        writers = [self._pool(runs[i]).writer(int(t)) for i in own]
-        # Nobody reads the last generation's samples, and of processes that share a run one writes.
-        kept_rows = [
-            runs[i].loop.n_synthetic if t < self.job.generations and self.fleet.leads(i, n) else 0 for i in own
-        ]
+        # Of processes that share a run one writes; nobody reads the last generation's samples.
+        writers = [self._pool(runs[i]).writer(int(t)) if self.fleet.leads(i, n) else None for i in own]
+        kept_rows = [runs[i].loop.n_synthetic if t < self.job.generations else 0 for i in own]
         for start in range(0, generation.n_drawn, size):
             carry = (work, self.fleet.spread(np.full(n, start // size, np.int32)))
             samples, finite = self.fleet.take(self.programs["sample"](self.shared, cells, carry, t), n)
             good &= finite
             for i, writer in enumerate(writers):
                 rows = np.clip(kept_rows[i] - start, 0, size)
-                if rows:
+                if writer and rows:
                     writer.write(Samples(samples.x[i, :rows], samples.y[i, :rows]))
                 seen[i].append(samples.x[i, : max(generation.n_samples - start, 0)].copy())
-        digests = np.stack([writer.close() for writer in writers])
+        digests = np.stack([writer.close() if writer else np.zeros(32, np.uint8) for writer in writers])
         carry = (kept, work, self.fleet.place(good, n))
         kept, out = self.programs["close"](self.shared, cells, carry, t)
         memory = self.fleet.take(kept.memory, n).copy()
@@ -92,9 +92,13 @@ class Streamed(Resident):
     def saved(self, t: np.int32, runs: list[grid.Run]) -> None:
         """Deletes what neither the next generation remembers nor that of any checkpoint that is kept."""
         oldest = int(t) + 2 - self.job.config["keep_checkpoints"]
+        self._readers = (None, [])  # a file that is open cannot go from every file system
         for run in runs if processes.is_first() else []:
             own = self._pool(run)
             own.drop() if t == self.job.generations else own.drop(oldest - self.job.generation.shapes.slots)
+        if t == self.job.generations and processes.is_first():
+            with contextlib.suppress(OSError):  # another wave's may follow
+                self._folder.rmdir()
 
     # ---- reading ---------------------------------------------------------------------------------------------------
 
@@ -136,7 +140,14 @@ class Streamed(Resident):
             return
         slots = self.job.generation.shapes.slots
         remembered = range(max(1, t - slots), t)
+        self._readers = (None, [])  # their files are closed before others are opened
         self._readers = (names, [self._pool(run).read(remembered) for run in own])
+        for run, reader in zip(own, self._readers[1], strict=True):
+            if len(reader) != len(remembered) * run.loop.n_synthetic:
+                raise UserError(
+                    f"{self._folder / run_name(run)} does not hold the samples that were written there; see that every "
+                    "process sees the same --workdir, and run the same command again"
+                )
         self._begin = np.zeros((len(own), slots), np.int64)
         for i, run in enumerate(own):
             for place, g in enumerate(remembered):
@@ -217,10 +228,11 @@ def run_name(run: grid.Run) -> str:
 
 def disk_bytes(job: grid.Job) -> int:
     """What the pools take at most: one wave's runs, with what their checkpoints need."""
-    record = math.prod(job.source.shape) * job.source.stored.itemsize + 4
+    record = math.prod(job.source.shape) * job.source.stored.itemsize + OF_A_RECORD
     held = min(job.generation.shapes.slots + job.config["keep_checkpoints"], job.generations - 1)
     waves = (job.plan.wave(i) for i in range(job.plan.waves))
-    return record * held * max(sum(job.runs[i].loop.n_synthetic for i in wave) for wave in waves)
+    a_wave = lambda wave: sum(OF_A_FILE + record * job.runs[i].loop.n_synthetic for i in wave)
+    return held * max(map(a_wave, waves))
 
 
 def check_disk(job: grid.Job, workdir: pathlib.Path) -> None:
@@ -229,7 +241,8 @@ def check_disk(job: grid.Job, workdir: pathlib.Path) -> None:
         raise UserError(
             f"streamed jobs keep synthetic samples in --workdir, and {workdir} is not seen by every process"
         )
-    have = sum(file.stat().st_size for file in workdir.rglob("*.array_record"))
+    _allow_files(job)
+    have = sum(file.stat().st_size for file in workdir.glob("pools/*/*"))
     free = shutil.disk_usage(workdir).free + have
     if disk_bytes(job) > free:
         raise UserError(
@@ -237,6 +250,22 @@ def check_disk(job: grid.Job, workdir: pathlib.Path) -> None:
             f"{format_bytes(free)}; choose another --workdir, fewer runs per wave (config.fleet.max_runs_per_device), "
             "or a shorter memory"
         )
+
+
+def _allow_files(job: grid.Job) -> None:
+    """Raises this process's limit on open files to what the readers need; UserError where that is not to be had."""
+    import resource
+
+    needed = 256 + 2 * job.generation.shapes.slots * job.plan.wave_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise UserError(
+            f"streaming this job opens about {needed:,} files at once, and this process may open {hard:,}; raise that "
+            "(ulimit -n), or have fewer runs per wave (config.fleet.max_runs_per_device), or a shorter memory"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def intact(job: grid.Job, folder: pathlib.Path, runs: list[grid.Run], generation: int, kept: Kept) -> bool:
