@@ -1,6 +1,7 @@
 """The commands of the command line: each reads its flags and calls one function."""
 
 import contextlib
+import inspect
 import os
 import re
 import runpy
@@ -133,6 +134,8 @@ def _read_config(name: str | None) -> config_dict.ConfigDict:
         raise UserError(f"config file {path!r} is not there")
     try:
         get_config = runpy.run_path(path).get("get_config")
+        if colon and get_config and not inspect.signature(get_config).parameters:
+            raise UserError(f"it takes no words, and {name!r} gives it {text!r}")
         config = get_config(*[text] * bool(colon)) if get_config else None
     except UserError as error:
         raise UserError(f"config file {path!r}: {error}") from error

@@ -309,6 +309,8 @@ def _say_speed(flops: int, seconds: float, show: display.Display) -> None:
     """Matrix-product FLOPs of this start over its wall time, beside a large matrix product in the same process."""
     if flops and seconds > 60:  # below, the measurement would be a good part of the job
         rate = jax.process_count() * fleet.matmul_rate()  # the others are taken to be like this one
+        if flops / seconds < 0.05 * rate:
+            return  # it was compilation, or steps too small to tell
         show.say(
             f"{flops / seconds / 1e9:.0f} GFLOP/s over wall time, {flops / seconds / rate:.0%} of the "
             f"{rate / 1e9:.0f} of a large matrix product"

@@ -236,8 +236,8 @@ def _share(runs: list[Run], shard: tuple[int, int] | None) -> list[Run]:
     if shard is None:
         return runs
     i, n = shard
-    if i > len(runs):
-        raise UserError(f"--shard={i}/{n} has nothing to do: the grid has {len(runs)} runs")
+    if n > len(runs):
+        raise UserError(f"--shard={i}/{n}: the grid has {len(runs)} runs, and so at most as many shares")
     return runs[i - 1 :: n]
 
 

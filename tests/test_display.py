@@ -26,7 +26,7 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(None, "?"), (0, "0s"), (0.4, "0s"), (59.4, "59s"), (59.6, "1m 00s"), (200, "3m 20s"), (3599.6, "1h 00m"),
-     (7500, "2h 05m"), (360000, "100h 00m")],
+     (7500, "2h 05m"), (172799, "47h 59m"), (360000, "4d 04h")],
 )  # fmt: skip
 def test_duration(seconds, text):
     assert duration(seconds) == text

@@ -181,7 +181,7 @@ def test_environment_says_on_what_it_ran(workdir):
     assert environment["device"] == {"kind": "cpu", "platform": "cpu", "count": 4}
     assert environment["plan"] == {
         "runs": 12, "devices": 4, "group_size": 1, "runs_per_device": 3, "wave_size": 12, "waves": 1,
-        "stepwise": False,
+        "stepwise": False, "streamed_steps": 0,
     }  # fmt: skip
     assert re.fullmatch("[0-9a-f]{64}", environment["source_sha256"])
     dataset = environment["dataset"]

@@ -232,8 +232,8 @@ def test_processes_that_do_not_meet_say_so(place, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--coordinator_address=here:1234", "--num_processes and --process_id is missing"),
-        ("--process_id=1", "--coordinator_address and --num_processes is missing"),
+        ("--coordinator_address=here:1234", "--num_processes and --process_id must be given too"),
+        ("--process_id=1", "--coordinator_address and --num_processes must be given too"),
         ("--coordinator_address=here --num_processes=2 --process_id=1", "is not HOST:PORT"),
         ("--coordinator_address=here:99999 --num_processes=2 --process_id=1", "is not HOST:PORT"),
         ("--coordinator_address=here:1234 --num_processes=2 --process_id=2", "numbered from 0 to 1"),
@@ -242,7 +242,7 @@ def test_processes_that_do_not_meet_say_so(place, tmp_path):
         ("--shard=0/4", "is not I/N"),
         ("--shard=5/4", "is not I/N"),
         ("--shard=2", "is not I/N"),
-        ("--shard=5/5", "has nothing to do: the grid has 4 runs"),
+        ("--shard=1/5", "the grid has 4 runs, and so at most as many shares"),
     ],
 )
 def test_errors_of_use(place, tmp_path, capsys, flags, message):

@@ -100,7 +100,7 @@ def open_or_prepare(
     if count and count != collection.count:
         say(f"note: {collection.where} has {collection.count:,} images, and config.data.count={count:,}")
     if found is None and blank:
-        shape = collection.form.pixels(*collection.fetch([0])[0][:2]).shape
+        shape = _first_shape(collection, unreadable)
         of = (collection.name, collection.version, collection.count, shape, collection.num_classes)
         return blank_source(*of, n_reference=n_reference, split_seed=split_seed)
     if found is None:
@@ -245,6 +245,19 @@ def _announce(collection: Collection, first: np.ndarray, stored: _Stored, say) -
         )
     text = f"preparing {collection.name}, once: {collection.count:,} images of {shape}, {size / 1e6:,.0f} MB in "
     say(text + str(stored.stem.parent))
+
+
+def _first_shape(collection: Collection, unreadable: str) -> tuple[int, ...]:
+    """Of the first image, or, where others may be left out, of the first that can be decoded."""
+    found = None
+    for i in range(collection.count):
+        try:
+            return collection.form.pixels(*collection.fetch([i])[0][:2]).shape
+        except Unreadable as error:
+            found = found or error
+            if unreadable == "refuse":
+                break
+    raise found
 
 
 def _decoded(collection: Collection, order: np.ndarray) -> Iterator[tuple[int, Image, np.ndarray | Unreadable]]:
