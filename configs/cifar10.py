@@ -20,7 +20,7 @@ see --dry_run --on='1x8 H100'. tiny: 1 minute on two CPU cores.
 Expected result: not known yet in full, and tiny's (1 seed, 2 generations) means nothing.
 """
 
-from madbench.config import base, choose
+from madbench.config import base, choose, tiny_images
 
 
 def get_config(words=""):
@@ -77,15 +77,8 @@ def get_config(words=""):
 
 
 def shrink(config, loop):
-    """To a job of a minute on a CPU, on 192 images or more."""
-    config.data.update(count=0, resolution=16, n_reference=64)
-    config.n_initial = 128
-    if loop == "fresh":
-        config.loops = ("fresh_data(n_initial=96,n_fresh=32,n_synthetic=64)",)
-    config.biases = (1.0,)
-    config.seeds = 1
-    config.generations = 2
-    config.metrics.features = "raw"
+    """To a job of a minute on a CPU."""
+    tiny_images(config, fresh=loop == "fresh")
     config.model.update(width=32, batch_size=32, steps=50, dtype="float32")
     if config.model.family == "gan":  # matrix products: convolutions take minutes to compile on a CPU
         config.model.update(network="dense", width=64, depth=2, style=16, discriminator_width=64)

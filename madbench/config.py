@@ -70,6 +70,23 @@ def choose(text: str, **choices: tuple[str, ...]) -> dict[str, str]:
     return {name: words[0] for name, words in choices.items()} | found
 
 
+def tiny_images(config: config_dict.ConfigDict, *, fresh: bool) -> None:
+    """Makes a config of a large image set one of 192 images or more, of 16 pixels, one seed and two generations.
+
+    Args:
+      config: is changed.
+      fresh: whether its loop takes new real samples.
+    """
+    config.data.update(count=0, resolution=16, n_reference=64)
+    config.n_initial = 128
+    if fresh:
+        config.loops = ("fresh_data(n_initial=96,n_fresh=32,n_synthetic=64)",)
+    config.biases = (1.0,)
+    config.seeds = 1
+    config.generations = 2
+    config.metrics.features = "raw"
+
+
 def resolve(config: config_dict.ConfigDict) -> dict[str, Any]:
     """Plain values for JSON, with lists spelt out.
 

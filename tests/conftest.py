@@ -20,3 +20,18 @@ def feature_cache(tmp_path_factory):
     os.environ["MADBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     yield os.environ["MADBENCH_CACHE"]
     del os.environ["MADBENCH_CACHE"]
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """A cache of compiled programs: a job that a module runs twice is compiled once."""
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    compilation_cache.reset_cache()

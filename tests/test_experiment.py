@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from madbench import __version__, data, experiment, results
 from madbench.config import base
@@ -21,6 +20,8 @@ from madbench.display import PlainLines
 from madbench.generation import Generation
 from madbench.report import grid
 from madbench.report import workdir as workdir_report
+
+pytestmark = pytest.mark.usefixtures("compiled")
 
 LOOPS = ("fully_synthetic", "fresh_data(n_fresh=30,n_synthetic=40)", "fixed_ratio")
 # (n_real, n_synthetic) of generation 1 and of the later ones
@@ -87,18 +88,6 @@ def read(path):
 
 def key(row):
     return row["loop"], row["bias"], row["seed"], row["generation"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    """A cache of compiled programs: the same job is compiled once."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    compilation_cache.reset_cache()
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")

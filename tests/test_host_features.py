@@ -11,28 +11,17 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch_references as references
-from jax.experimental.compilation_cache import compilation_cache
 
 from madbench import experiment, results
 from madbench.config import base
 from madbench.display import PlainLines
 from madbench.metrics import features
 
+pytestmark = pytest.mark.usefixtures("compiled")
+
 DIM, PATCH, TOKENS = 64, 56, 17
 SEEDS = 5
 METRICS = ("fd", "memorization")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    """A cache of compiled programs: the same job is compiled once."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    compilation_cache.reset_cache()
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")

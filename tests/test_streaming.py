@@ -6,10 +6,8 @@ import os
 import shutil
 import signal
 
-import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from madbench import dry_run, experiment, fleet, grid, models
 from madbench.config import base
@@ -18,7 +16,7 @@ from madbench.errors import UserError
 from madbench.samples import Samples
 from madbench.streaming import pools, stage
 
-pytestmark = pytest.mark.usefixtures("feature_cache")
+pytestmark = pytest.mark.usefixtures("feature_cache", "compiled")
 
 
 def config(source="digits", **changes):
@@ -58,18 +56,6 @@ def drifting():
     models.FAMILIES["drifting"] = "drifting"
     yield
     del models.FAMILIES["drifting"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    """A cache of compiled programs: the same job is compiled once."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    compilation_cache.reset_cache()
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-    compilation_cache.reset_cache()
 
 
 def test_streamed_rows_are_resident_rows(tmp_path, monkeypatch):
