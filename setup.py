@@ -17,6 +17,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.12",
     packages=find_packages(include=["madbench", "madbench.*"]),
+    package_data={"madbench": ["metrics/features/bundled/*.npz", "leaderboard/tasks/*.json"]},
     entry_points={"console_scripts": ["madbench = madbench.cli:main"]},
     install_requires=[
         "absl-py>=2.3",

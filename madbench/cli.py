@@ -11,6 +11,7 @@ from madbench.errors import UserError
 USAGE = """madbench: how much synthetic data is safe? Self-consuming generative models, measured.
 
   madbench run --config=FILE --workdir=DIR [--config.FIELD=VALUE ...] [--dry_run [--on='4x8 H100']]
+  madbench run --task=NAME --workdir=DIR
       run a job, or go on with one that was stopped; or say what it would take, here or on other devices
       --distributed, or --coordinator_address=HOST:PORT --num_processes=N --process_id=I: one of several processes
       --shard=I/N: share I, from 1, of N, in a workdir of its own; `table` unites them

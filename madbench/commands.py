@@ -20,6 +20,7 @@ from madbench.errors import UserError
 def run(argv: list[str]) -> int:
     """`madbench run`."""
     values = flags.FlagValues()
+    flags.DEFINE_string("task", "", "Of the leaderboard, in place of --config.", flag_values=values)
     flags.DEFINE_string("shard", "", "I/N: share I, from 1, of N of the grid.", flag_values=values)
     flags.DEFINE_string("on", "", "With --dry_run: devices to plan for, as '4x8 H100'.", flag_values=values)
     flags.DEFINE_bool("distributed", False, "One of several processes, as the cluster says.", flag_values=values)
@@ -97,7 +98,7 @@ def _job(argv: list[str], values: flags.FlagValues | None = None) -> tuple[confi
     flags.DEFINE_bool("dry_run", False, "Print the plan and do nothing.", flag_values=values)
     _define_cache(values)
     rest = values(argv, known_only=True)
-    config = _override(_read_config(values.config), rest)
+    config = _override(_read_task(values.task) if _given(argv, "task") else _read_config(values.config), rest)
     if not values.dry_run and not values.workdir:
         raise UserError("--workdir=DIR is missing")
     logging.set_verbosity(logging.ERROR)  # Orbax reports every save
@@ -144,6 +145,14 @@ def _read_config(name: str | None) -> config_dict.ConfigDict:
     if not isinstance(config, config_dict.ConfigDict):
         raise UserError(f"config file {path!r} needs a get_config() that returns madbench.config.base(), with changes")
     return config
+
+
+def _read_task(name: str) -> config_dict.ConfigDict:
+    """The frozen config of a task, which also keeps the samples that a submission carries."""
+    from madbench import config as configs
+    from madbench.leaderboard import tasks
+
+    return configs.from_plain(tasks.load(name).config | {"keep_samples": True})
 
 
 def _override(config: config_dict.ConfigDict, argv: list[str]) -> config_dict.ConfigDict:

@@ -43,6 +43,28 @@ def base(source: str = "digits", family: str = "diffusion") -> config_dict.Confi
         "streaming": "auto",  # training data from host and disk: where they do not fit a device, or always, or never
     }
     config.keep_checkpoints = 2
+    config.keep_samples = False  # what the metrics saw in the first and the last generation, for others to check
+    return config
+
+
+def from_plain(plain: dict[str, Any]) -> config_dict.ConfigDict:
+    """The config of resolved values, as `resolve` gives them or a JSON file holds them; what it lacks is as in `base`.
+
+    Raises:
+      UserError: there is no such source, family or field; one line.
+    """
+    try:
+        config = base(source=plain["data"]["source"], family=plain["model"]["family"])
+    except (KeyError, TypeError):
+        raise UserError("the config names no data.source or model.family") from None
+    tuples = lambda value: (
+        {name: tuples(each) for name, each in value.items()} if isinstance(value, dict)
+        else tuple(map(tuples, value)) if isinstance(value, list) else value
+    )  # fmt: skip
+    try:
+        config.update(tuples(plain))
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise UserError(f"the config does not fit this madbench: {' '.join(str(error).split())}") from None
     return config
 
 
@@ -118,8 +140,9 @@ def resolve(config: config_dict.ConfigDict) -> dict[str, Any]:
     streaming = plain["fleet"]["streaming"]
     if streaming not in ("auto", "always", "never"):
         raise UserError(f"config.fleet.streaming must be auto, always or never, not {streaming!r}")
-    if type(plain["data"]["reuse_fresh"]) is not bool:
-        raise UserError(f"config.data.reuse_fresh must be True or False, not {plain['data']['reuse_fresh']!r}")
+    for name, value in (("data.reuse_fresh", plain["data"]["reuse_fresh"]), ("keep_samples", plain["keep_samples"])):
+        if type(value) is not bool:
+            raise UserError(f"config.{name} must be True or False, not {value!r}")
     if not isinstance(plain["task"], str) or not plain["task"]:
         raise UserError("config.task must be a name")
     return plain

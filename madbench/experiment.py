@@ -157,7 +157,7 @@ class _Experiment:
             },
         )
         environment.write(self.path / "environment.json", job, self.show.say)
-        if job.generation.keeps_points:
+        if job.drifts:
             (self.path / "samples").mkdir(exist_ok=True)
             axes, density = data.density_grid(job.source)
             np.savez(self.path / "samples" / "density.npz", axes=axes, density=density)
@@ -267,20 +267,22 @@ class _Experiment:
         }
 
     def _save_samples(self, runs, generation, out) -> None:
-        """What pictures show: images as bytes, points as they are."""
-        if generation not in results.sampled_generations(self.job.generations):
-            return
-        arrays = out.get("samples")
-        if "grid" in out:
-            low, high = self.job.source.bounds
-            unit = (np.nan_to_num(out["grid"], nan=low) - low) / (high - low)
-            arrays = np.round(255 * unit).astype(np.uint8)
-        if arrays is None:
-            return
-        for each, x in zip(runs, arrays, strict=True):
-            folder = self.path / "samples" / results.slug(each.loop.name, each.bias, each.seed)
-            folder.mkdir(parents=True, exist_ok=True)
-            np.savez(folder / f"generation-{generation:04d}.npz", x=x)
+        """What pictures show, images as bytes and points as they are; and what the metrics saw, where that is kept."""
+        job, arrays = self.job, {}
+        if generation in results.sampled_generations(job.generations):
+            if "grid" in out:
+                low, high = job.source.bounds
+                unit = (np.nan_to_num(out["grid"], nan=low) - low) / (high - low)
+                arrays["generation"] = np.round(255 * unit).astype(np.uint8)
+            elif job.drifts:
+                arrays["generation"] = out["samples"]
+        if job.config["keep_samples"] and generation in results.measured_generations(job.generations):
+            arrays["measured"] = out["samples"]
+        for kind, array in arrays.items():
+            for each, x in zip(runs, array, strict=True):
+                folder = self.path / "samples" / results.slug(each.loop.name, each.bias, each.seed)
+                folder.mkdir(parents=True, exist_ok=True)
+                np.savez_compressed(folder / f"{kind}-{generation:04d}.npz", x=x)
 
     def _save(self, progress: Progress, kept, work, n: int) -> None:
         tree = (self.fleet.gather(kept, n), None if work is None else self.fleet.gather(work, n))

@@ -96,7 +96,7 @@ class Generation:
       evaluator: the metrics.
       n_samples: generated samples behind each metric.
       n_grid: samples of the fixed-noise grid; 0 for none.
-      keeps_points: whether the samples themselves are kept for a drift chart.
+      keeps_samples: whether the samples that the metrics see are handed over too.
       stepwise: a call of `fit` is one optimizer step.
       features_on_host: `finish` hands over samples, and the host makes them features before `evaluate`.
     """
@@ -107,7 +107,7 @@ class Generation:
     evaluator: Evaluator
     n_samples: int
     n_grid: int
-    keeps_points: bool = False
+    keeps_samples: bool = False
     stepwise: bool = False
     features_on_host: bool = False
 
@@ -143,8 +143,8 @@ class Generation:
         """Draws the generation's synthetic samples once: the memory keeps the first of them, the metrics see as many.
 
         Returns:
-          (kept, {"seen", "n_real", "n_synthetic", "alive"}) and what pictures show: of images "grid" [n_grid, *shape],
-          of points on a line or a plane "samples" [n_samples, d], those that the metrics see.
+          (kept, {"seen", "n_real", "n_synthetic", "alive"}), of images the fixed-noise "grid" [n_grid, *shape], and
+          where they are kept "samples" [n_samples, *shape], as they are stored: those that the metrics see.
         """
         kept, work = carry
         source = shared.source
@@ -167,8 +167,8 @@ class Generation:
         }
         if self.n_grid:
             out["grid"] = self._grid(shared, cell, work)
-        if self.keeps_points:
-            out["samples"] = decode(samples.x[: self.n_samples])
+        if self.keeps_samples:
+            out["samples"] = samples.x[: self.n_samples]
         params = work.state.params if self.finetunes else ()
         return Kept(loops.remember(kept.memory, samples, t), params, alive), out
 

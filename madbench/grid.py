@@ -98,6 +98,11 @@ class Job:
         return kept._replace(alive=np.ones_like(kept.alive))
 
     @property
+    def drifts(self) -> bool:
+        """Whether samples are drawn over the true density: points on a line or a plane."""
+        return _drifts(self.source)
+
+    @property
     def calls(self) -> int:
         """Of the fit program, in one segment."""
         return self.family.steps // self.family.segments // self.plan.steps_per_call if self.plan.steps_per_call else 1
@@ -174,7 +179,7 @@ def prepare(
         evaluator=Evaluator(metrics),
         n_samples=source.reference.x.shape[0],
         n_grid=plain["n_grid"] if source.bounds else 0,
-        keeps_points=source.density is not None and source.shape in ((1,), (2,)),
+        keeps_samples=_drifts(source) or plain["keep_samples"],
         features_on_host=features.on_host(plain["metrics"]["features"]),
     )
     feature_dim = features.dim(plain["metrics"]["features"], source.shape, cache)
@@ -210,6 +215,10 @@ def prepare(
         family = models.build(given=given, **plain["model"])
         generation = dataclasses.replace(generation, family=family, stepwise=plan.stepwise)
     return Job(plain, source, runs, family, generation, plan, costs, notes, feature_dim, whole, shard, machine)
+
+
+def _drifts(source: data.Source) -> bool:
+    return source.density is not None and source.shape in ((1,), (2,))
 
 
 def _check_names(runs: list[Run]) -> None:

@@ -10,6 +10,8 @@ A workdir holds (schema version 1):
   samples/SLUG/generation-0001.npz, of the generations of `sampled_generations`
                     images: x uint8 [n, height, width, channels], the fixed-noise grid
                     points on a line or a plane: x float32 [n_samples, d], what the metrics saw; not always finite
+  samples/SLUG/measured-0001.npz, with `config.keep_samples`, of `measured_generations`
+                    x [n_samples, *shape], what the metrics saw: images uint8, others float32
   samples/density.npz
                     such points, where the true density is known: axes float64 [d, points], its grid; density float64
                     [points] or [points, points], at (axes[0, i], axes[1, j])
@@ -51,7 +53,7 @@ COLUMNS = {
     "features": str,
 }
 # Fields of a config that say how it is run and not what: a job may go on under others.
-_HOW = ("fleet", "keep_checkpoints")
+_HOW = ("fleet", "keep_checkpoints", "keep_samples")
 
 
 class ResultError(UserError):
@@ -338,6 +340,11 @@ def sampled_generations(generations: int, at_most: int = 50) -> list[int]:
         t = chosen[-1]
         chosen.append(max(t + 1, round(t * (generations / t) ** (1 / left))))
     return chosen
+
+
+def measured_generations(generations: int) -> tuple[int, ...]:
+    """The generations of which `config.keep_samples` keeps what the metrics saw: the first and the last."""
+    return (1, generations) if generations > 1 else (1,)
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:

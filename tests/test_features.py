@@ -18,9 +18,32 @@ def digits():
     return data.load("digits")
 
 
+@pytest.fixture(autouse=True)
+def nothing_bundled(request, monkeypatch, tmp_path):
+    if "bundled" not in request.node.name:
+        monkeypatch.setattr(lenet_module, "BUNDLED", tmp_path / "nothing")
+
+
 @pytest.fixture(scope="module")
 def lenet(digits, feature_cache):
-    return features.build("lenet", digits.pool, 10, feature_cache)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lenet_module, "BUNDLED", pathlib.Path(feature_cache) / "nothing")
+        return features.build("lenet", digits.pool, 10, feature_cache)
+
+
+def test_the_bundled_weights_of_the_digits_are_everybodys(digits, tmp_path, monkeypatch):
+    forbid_training(monkeypatch)
+    found = features.build("lenet", digits.examples, 10, str(tmp_path))
+    assert found.label == "lenet-1:187e163666b5"
+    assert not any(tmp_path.iterdir())
+    assert accuracy(found, digits.reference) > 0.95
+
+
+def test_bundled_weights_are_what_their_recipe_trains(lenet, digits):
+    """To rounding, and to what rounding becomes in five hundred steps: both name the same classes."""
+    found = features.build("lenet", digits.examples, 10, "unused")
+    same = jnp.argmax(_logits(found, digits.reference), 1) == jnp.argmax(_logits(lenet, digits.reference), 1)
+    assert jnp.mean(same) > 0.97
 
 
 def weights_equal(a, b):
@@ -45,10 +68,13 @@ def train_at_once(monkeypatch):
     monkeypatch.setattr(lenet_module, "train", train)
 
 
-def accuracy(extractor, samples):
+def _logits(extractor, samples):
     last = extractor.params["Dense_4"]
-    logits = extractor(samples.x) @ last["kernel"] + last["bias"]
-    return float(jnp.mean(jnp.argmax(logits, axis=1) == samples.y))
+    return extractor(samples.x) @ last["kernel"] + last["bias"]
+
+
+def accuracy(extractor, samples):
+    return float(jnp.mean(jnp.argmax(_logits(extractor, samples), axis=1) == samples.y))
 
 
 def test_raw_features_are_the_flattened_samples():

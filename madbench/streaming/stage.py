@@ -79,8 +79,8 @@ class Streamed(Resident):
         memory[:, (int(t) - 1) % memory.shape[1]] = digests
         kept = kept._replace(memory=self.fleet.place(memory, n))
         x = [np.concatenate(parts) for parts in seen]
-        if generation.keeps_points:
-            out["samples"] = self.fleet.place(np.stack([decode(each) for each in x]), n)
+        if generation.keeps_samples:
+            out["samples"] = self.fleet.place(np.stack(x), n)
         training = self._training(cells, work, t, runs) if generation.evaluator.needs_training else None
         features = Seen(np.stack([self.extractor.extract(each) for each in x]), training)
         # What follows the gathering may read what any process has written before it.

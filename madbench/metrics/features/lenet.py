@@ -1,6 +1,8 @@
 """The suite's own feature network: a small LeNet classifier (LeCun et al. 1998) for images up to 32x32.
 
 It is trained once on the real training pool, deterministically, and cached by the hash of everything it depends on.
+Other versions of JAX, and other processors, round differently and end in other weights, whose numbers cannot be
+compared. For the bundled digits, on which tasks of the leaderboard are built, the weights are a part of the suite.
 Features are the 84 activations before the last layer (F6 in the paper). MAD (arXiv 2307.01850) judges MNIST on
 "features of LeNet" without saying which layer, nor how it was trained; this file pins both.
 """
@@ -25,6 +27,7 @@ from madbench.samples import decode
 
 VERSION = 1
 DIM = 84
+BUNDLED = pathlib.Path(__file__).parent / "bundled"
 RECIPE = {
     "version": VERSION,
     "steps": 500,
@@ -80,15 +83,18 @@ def dim(shape: tuple[int, ...], cache: str = "") -> int:
 
 
 def build(pool, num_classes: int, cache: str) -> Extractor:
-    """Loads the network trained on `pool` from `cache`, or trains it and stores it there."""
+    """Loads the network trained on `pool` from what is bundled or from `cache`, or trains it and stores it there."""
     x, y = np.asarray(pool.x), np.asarray(pool.y)
-    depends_on = [RECIPE, x.shape, num_classes, jax.__version__, jax.default_backend()]
-    digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([RECIPE, x.shape, num_classes], sort_keys=True).encode())
     digest.update(x if x.flags.c_contiguous else x.tobytes())
     digest.update(y.tobytes())
+    bundled = BUNDLED / f"lenet-{digest.hexdigest()[:16]}.npz"
+    digest.update(f"{jax.__version__} {jax.default_backend()}".encode())
     path = pathlib.Path(cache) / f"lenet-{digest.hexdigest()[:16]}.npz"
     like = jax.eval_shape(LeNet(num_classes).init, jax.random.key(0), decode(x[:1]))["params"]
-    params = _load(path, like)
+    params = _load(bundled, like)
+    if params is None:
+        params = _load(path, like)
     if params is None:
         params = jax.tree.map(np.asarray, train(x, y, num_classes))
         try:

@@ -1,0 +1,70 @@
+"""Measures what a task of the leaderboard takes for right, and writes it into the task's file.
+
+    python benchmarks/reference_band.py digits-diffusion
+
+Generation 1 never sees synthetic data, so that it is the same for every loop that begins with as many real samples:
+one loop for each n_initial is run with `SEEDS`, seeds that no submission has. Beside their means and standard
+deviations, the file gets the evaluator (the label of the features, the versions of the metrics, the floors) and the
+composition of every training set. Run it again only for a new version of the task.
+"""
+
+import json
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+
+from madbench import config as configs
+from madbench import experiment, grid, loops, results
+from madbench.leaderboard import tasks
+
+SEEDS = tuple(range(1000, 1024))
+
+
+def measure(name: str) -> None:
+    path = tasks.FOLDER / f"{name}.json"
+    task = json.loads(path.read_text())
+    plain = task["config"]
+    job = grid.prepare(configs.from_plain(plain))
+    by_size = {}  # n_initial -> the first loop that begins with so many
+    for run in job.whole:
+        by_size.setdefault(run.loop.n_initial, run.loop)
+    with tempfile.TemporaryDirectory() as folder:
+        first = plain | {"loops": [loop.name for loop in by_size.values()], "generations": 1, "seeds": list(SEEDS)}
+        experiment.run(configs.from_plain(first), folder)
+        found = results.load(folder)
+    loops_of = {run.loop.name: run.loop for run in job.whole}
+    task["cells"] = [_cell(cell, loops_of[cell["loop"]], plain["generations"]) for cell in job.planned]
+    task["evaluator"] = {
+        "features": found.reference["features"],
+        "n_samples": found.reference["n_samples"],
+        "metric_versions": found.rows[0]["metric_versions"],
+        "metrics": found.reference["metrics"],
+        "floors": found.reference["floors"],
+    }
+    task["band"] = []
+    for cell in task["cells"]:
+        loop = by_size[cell["settings"]["n_initial"]].name
+        rows = [r for r in found.rows if (r["loop"], r["bias"]) == (loop, cell["bias"])]
+        metrics = {m: _band([r[m] for r in rows], info.kind == "distance") for m, info in found.metrics.items()}
+        task["band"].append({"loop": cell["loop"], "bias": cell["bias"], "metrics": metrics})
+    task["command"] = f"python benchmarks/reference_band.py {name}"
+    path.write_text(json.dumps(task, indent=1, ensure_ascii=False) + "\n")
+    print(f"wrote {path}")
+
+
+def _cell(cell: dict, loop: loops.Loop, generations: int) -> dict:
+    """With [n_real, n_synthetic] of each generation; null where a budget leaves it to chance."""
+    fixed = loop.budget is None
+    return cell | {"composition": [list(loop.union(t)) for t in range(1, generations + 1)] if fixed else None}
+
+
+def _band(values: list[float], is_log: bool) -> dict:
+    x = np.log(values) if is_log else np.asarray(values)
+    return {"mean": float(x.mean()), "sd": float(x.std(ddof=1)), "count": len(x), "is_log": is_log}
+
+
+if __name__ == "__main__":
+    for each in sys.argv[1:] or [path.stem for path in sorted(pathlib.Path(tasks.FOLDER).glob("*.json"))]:
+        measure(each)
