@@ -8,7 +8,8 @@ Words behind the colon, of each line at most one, in any order; the first is the
   fully_synthetic | augmentation | accumulate | fresh     the loop
   diffusion | gan                                         the model
   32 | 16 | 64                                            pixels a side
-  full | tiny                                             tiny: the same on 192 images or more, of any set
+  full | tiny                                             tiny: the same, at 16 pixels unless you say others, on 192
+                                                          images or more, of any set
 
 50,000 of the 60,000 images of both parts are the training pool, 10,000 drawn by the split's seed the reference; the set
 must have been prepared by tensorflow-datasets. Settings follow the paper's for MNIST: λ in {1, .8, .66, .5} for the
@@ -20,12 +21,15 @@ see --dry_run --on='1x8 H100'. tiny: 1 minute on two CPU cores.
 Expected result: not known yet in full, and tiny's (1 seed, 2 generations) means nothing.
 """
 
-from madbench.config import base, choose, tiny_images
+from madbench.config import TINY, base, choose, tiny_images
+
+IDLE = ("32", "full")  # words that a task's name leaves out: it is so unless they are others
 
 
 def get_config(words=""):
     chosen = choose(
         words,
+        implied=TINY,
         loop=("fully_synthetic", "augmentation", "accumulate", "fresh"),
         family=("diffusion", "gan"),
         side=("32", "16", "64"),
@@ -33,7 +37,8 @@ def get_config(words=""):
     )
     family, loop, side = chosen["family"], chosen["loop"], int(chosen["side"])
     config = base(source="tfds:cifar10", family=family)
-    config.task = "-".join(word for word in ("cifar10", loop, family, chosen["size"]) if word != "full")
+    named = ("cifar10", chosen["side"], loop, family, chosen["size"])
+    config.task = "-".join(word for word in named if word not in IDLE)
     config.data.update(split="train+test", resolution=0 if side == 32 else side, count=60_000, n_reference=10_000)
     config.metrics.features = "inception"
     config.n_initial = 50_000
@@ -72,15 +77,15 @@ def get_config(words=""):
             learning_rate=1e-3,
         )
     if chosen["size"] == "tiny":
-        shrink(config, loop)
+        shrink(config, loop, side)
     return config
 
 
-def shrink(config, loop):
+def shrink(config, loop, side):
     """To a job of a minute on a CPU."""
-    tiny_images(config, fresh=loop == "fresh")
+    tiny_images(config, side=side, fresh=loop == "fresh")
     config.model.update(width=32, batch_size=32, steps=50, dtype="float32")
     if config.model.family == "gan":  # matrix products: convolutions take minutes to compile on a CPU
         config.model.update(network="dense", width=64, depth=2, style=16, discriminator_width=64)
     else:
-        config.model.update(depth=2, heads=2, patch=4)
+        config.model.update(depth=2, heads=2, patch=side // 4)

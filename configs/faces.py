@@ -11,8 +11,9 @@ Words behind the colon, of each line at most one, in any order; the first is the
   fully_synthetic | accumulate | augmentation | fresh     the loop; accumulate is the paper's augmentation: all real
                                                           images and everything synthesized so far
   gan | diffusion                                         the model
-  128 | 64 | 32 | 256                                     pixels a side: squares from the middle, by Lanczos's filter
-  full | tiny                                             tiny: the same at 16 pixels, on 192 images or more, of any set
+  128 | 64 | 32 | 16 | 256                                pixels a side: squares from the middle, by Lanczos's filter
+  full | tiny                                             tiny: the same, at 16 pixels unless you say others, on 192
+                                                          images or more, of any set
 
 Of the paper: no labels, λ in {1, .7} and 9 generations; λ = 1 for accumulating and fresh data. Ours: it trains on all
 70,000 images of FFHQ, and here 10,000 are held out for the metrics and 60,000 trained on, of CelebA as many; networks,
@@ -24,16 +25,17 @@ accelerators and see --dry_run --on='1x8 H100', which needs no images. tiny: 1 m
 Expected result: not known yet in full, and tiny's (1 seed, 2 generations) means nothing.
 """
 
-from madbench.config import base, choose, tiny_images
+from madbench.config import TINY, base, choose, tiny_images
 
 
 def get_config(words=""):
     chosen = choose(
         words,
+        implied=TINY,
         dataset=("ffhq", "celeba"),
         loop=("fully_synthetic", "accumulate", "augmentation", "fresh"),
         family=("gan", "diffusion"),
-        side=("128", "64", "32", "256"),
+        side=("128", "64", "32", "16", "256"),
         size=("full", "tiny"),
     )
     dataset, family, loop, side = chosen["dataset"], chosen["family"], chosen["loop"], int(chosen["side"])
@@ -81,17 +83,17 @@ def get_config(words=""):
             learning_rate=2e-4,
         )
     if chosen["size"] == "tiny":
-        shrink(config, loop)
+        shrink(config, loop, side)
     return config
 
 
-def shrink(config, loop):
+def shrink(config, loop, side):
     """To a job of a minute on a CPU."""
-    tiny_images(config, fresh=loop == "fresh")
+    tiny_images(config, side=side, fresh=loop == "fresh")
     config.model.update(width=32, batch_size=32, steps=50, dtype="float32")
     if config.model.family == "gan":  # matrix products: convolutions take minutes to compile on a CPU
         config.model.update(
             network="dense", width=64, depth=2, style=16, style_depth=2, latent=16, discriminator_width=64
         )
     else:
-        config.model.update(depth=2, heads=2, patch=4)
+        config.model.update(depth=2, heads=2, patch=side // 4)

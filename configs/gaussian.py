@@ -13,11 +13,11 @@ Expected result of memory: FD falls from .124 in generation 1 to .10, .089 and .
 of .077; all three are stable.
 """
 
-from madbench.config import base
-from madbench.errors import UserError
+from madbench.config import base, choose
 
 
-def get_config(experiment="fresh"):
+def get_config(words=""):
+    experiment = choose(words, experiment=("fresh", "memory"))["experiment"]
     config = base(source="gaussian", family="gaussian")
     config.task = f"gaussian-{experiment}"
     config.metrics.features = "raw"
@@ -33,13 +33,11 @@ def get_config(experiment="fresh"):
         config.biases = (1.0, 0.8)
         config.seeds = 10
         config.generations = 30
-    elif experiment == "memory":
+    else:
         config.data.dimension = 10
         config.n_initial = 1000
         config.loops = tuple(f"fresh_data(n_fresh=1000,n_synthetic=10000,memory={k})" for k in (1, 5, 20))
         config.biases = (1.0,)
         config.seeds = 5
         config.generations = 50
-    else:
-        raise UserError(f"unknown experiment {experiment!r}; choose gaussian.py:fresh or gaussian.py:memory")
     return config

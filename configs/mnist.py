@@ -11,7 +11,8 @@ Words behind the colon, of each line at most one, in any order; the first is the
   diffusion | wgan | gan | vae               the model; gan is the style-based one
   mnist | fashion                            the set, from tensorflow-datasets; it must have been prepared
   28 | 16 | 32                               pixels a side
-  full | tiny                                tiny: the same on 192 images or more, of any set
+  full | tiny                                tiny: the same, at 16 pixels unless you say others, on 192 images or more,
+                                             of any set
 
 Of the paper: T = 500, 60,000 training images, λ in {1, .8, .66, .5}, n_r = n_s = 2000 and n_initial in {2000, 3000}
 for fresh data over 15 generations, 100 generations of the WGAN-GP. Ours, where it is silent: networks, steps and
@@ -23,23 +24,26 @@ see --dry_run --on='1x8 H100'. tiny: 1 minute on two CPU cores.
 Expected result: not known yet in full, and tiny's (1 seed, 2 generations) means nothing.
 """
 
-from madbench.config import base, choose, tiny_images
+from madbench.config import TINY, base, choose, tiny_images
+
+IDLE = ("28", "full")  # words that a task's name leaves out: it is so unless they are others
 
 
 def get_config(words=""):
     chosen = choose(
         words,
+        implied=TINY,
         loop=("fully_synthetic", "augmentation", "fresh"),
         family=("diffusion", "wgan", "gan", "vae"),
         dataset=("mnist", "fashion"),
         side=("28", "16", "32"),
         size=("full", "tiny"),
     )
-    family, loop = chosen["family"], chosen["loop"]
+    family, loop, side = chosen["family"], chosen["loop"], int(chosen["side"])
     dataset = {"mnist": "mnist", "fashion": "fashion_mnist"}[chosen["dataset"]]
     config = base(source=f"tfds:{dataset}", family="gan" if family == "wgan" else family)
-    config.task = "-".join(word for word in (chosen["dataset"], loop, family, chosen["size"]) if word != "full")
-    side = int(chosen["side"])
+    named = (chosen["dataset"], chosen["side"], loop, family, chosen["size"])
+    config.task = "-".join(word for word in named if word not in IDLE)
     config.data.update(split="train+test", resolution=0 if side == 28 else side, count=70_000, n_reference=10_000)
     config.n_initial = 60_000
     config.seeds = 3
@@ -84,15 +88,15 @@ def get_config(words=""):
         if family == "wgan":
             config.model.update(objective="wgan_gp", critic_steps=5, learning_rate=2e-4)
     if chosen["size"] == "tiny":
-        shrink(config, loop)
+        shrink(config, loop, side)
     return config
 
 
-def shrink(config, loop):
+def shrink(config, loop, side):
     """To a job of a minute on a CPU."""
-    tiny_images(config, fresh=loop == "fresh")
+    tiny_images(config, side=side, fresh=loop == "fresh")
     config.model.update(width=32, batch_size=32, steps=50)
     if config.model.family == "gan":  # matrix products: convolutions take minutes to compile on a CPU
         config.model.update(network="dense", width=64, depth=2, style=16, discriminator_width=64)
     if config.model.family == "diffusion":
-        config.model.update(depth=2, heads=2, patch=4)
+        config.model.update(depth=2, heads=2, patch=side // 4)

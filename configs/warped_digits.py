@@ -9,11 +9,11 @@ Expected result of tiny, λ = 1, generation 1 -> 3: fully synthetic, FD 20 -> 58
 three. The floor of FD is 9.6, with 200 samples behind it.
 """
 
-from madbench.config import base
-from madbench.errors import UserError
+from madbench.config import base, choose
 
 
-def get_config(size=""):
+def get_config(words=""):
+    size = choose(words, size=("full", "tiny"))["size"]
     config = base(source="warped_digits", family="diffusion")
     config.task = "warped-digits"
     config.n_initial = 2000
@@ -46,6 +46,4 @@ def get_config(size=""):
         config.biases = (1.0,)
         config.generations = 3
         config.model.update(width=128, batch_size=128, steps=300, sampler_steps=12)
-    elif size:
-        raise UserError(f"unknown size {size!r}; choose warped_digits.py or warped_digits.py:tiny")
     return config

@@ -1,6 +1,7 @@
 """Configs: every field with its default, and the checks that turn a config into plain, complete values."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import config_dict
@@ -68,15 +69,18 @@ def from_plain(plain: dict[str, Any]) -> config_dict.ConfigDict:
     return config
 
 
-def choose(text: str, **choices: tuple[str, ...]) -> dict[str, str]:
+def choose(text: str, *, implied: Mapping[str, Mapping[str, str]] = {}, **choices: tuple[str, ...]) -> dict[str, str]:
     """Reads what follows the colon of a config file, "fresh,gan": words, of each choice at most one, in any order.
+
+    Every word counts: a config has to use all that this returns, whatever the others are.
 
     Args:
       text: the words.
+      implied: by word, what it chooses besides where no word of that choice stands: {"tiny": {"side": "16"}}.
       **choices: by name, the words among which one may stand.
 
     Returns:
-      By name, the word that stands there; the first of each choice where none does.
+      By name, the word that stands there; where none does, the implied one, or else the first of the choice.
 
     Raises:
       UserError: another word, or two of one choice; one line with all of them.
@@ -89,17 +93,24 @@ def choose(text: str, **choices: tuple[str, ...]) -> dict[str, str]:
             raise UserError(f"unknown argument {word!r}; choose one of each, separated by commas: {every}")
         if found.setdefault(name, word) != word:
             raise UserError(f"{found[name]!r} and {word!r} exclude each other; choose one of each: {every}")
-    return {name: words[0] for name, words in choices.items()} | found
+    defaults = {name: words[0] for name, words in choices.items()}
+    for word in found.values():
+        defaults |= implied.get(word, {})
+    return defaults | found
 
 
-def tiny_images(config: config_dict.ConfigDict, *, fresh: bool) -> None:
-    """Makes a config of a large image set one of 192 images or more, of 16 pixels, one seed and two generations.
+TINY = {"tiny": {"side": "16"}}  # what the word implies in configs of image sets
+
+
+def tiny_images(config: config_dict.ConfigDict, *, side: int, fresh: bool) -> None:
+    """Makes a config of a large image set one of 192 images or more, of any set, one seed and two generations.
 
     Args:
       config: is changed.
+      side: pixels of the images.
       fresh: whether its loop takes new real samples.
     """
-    config.data.update(count=0, resolution=16, n_reference=64)
+    config.data.update(count=0, resolution=side, n_reference=64)
     config.n_initial = 128
     if fresh:
         config.loops = ("fresh_data(n_initial=96,n_fresh=32,n_synthetic=64)",)

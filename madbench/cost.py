@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core as jex
 
+from madbench.units import format_bytes as format_bytes
+
 
 class Cost(NamedTuple):
     """Of one call.
@@ -37,15 +39,6 @@ def estimate(function: Callable, *args: Any) -> Cost:
 def tree_bytes(tree: Any) -> int:
     """Bytes of all arrays (or shapes) in `tree`."""
     return sum(_bytes(leaf) for leaf in jax.tree.leaves(tree))
-
-
-def format_bytes(n: float) -> str:
-    """ "1.5 GiB"."""
-    for unit in ("B", "KiB", "MiB"):
-        if n < 1024:
-            return f"{n:.3g} {unit}"
-        n /= 1024
-    return f"{n:.3g} GiB"
 
 
 def _bytes(array: Any) -> int:

@@ -157,8 +157,12 @@ class _Experiment:
             },
         )
         environment.write(self.path / "environment.json", job, self.show.say)
-        if job.drifts:
+        if job.generation.n_grid or job.drifts:
             (self.path / "samples").mkdir(exist_ok=True)
+        if job.generation.n_grid:
+            real = np.asarray(job.source.reference.x[: job.generation.n_grid])
+            np.savez(self.path / "samples" / "real.npz", x=_levels(real, job.source.bounds))
+        if job.drifts:
             axes, density = data.density_grid(job.source)
             np.savez(self.path / "samples" / "density.npz", axes=axes, density=density)
 
@@ -271,9 +275,7 @@ class _Experiment:
         job, arrays = self.job, {}
         if generation in results.sampled_generations(job.generations):
             if "grid" in out:
-                low, high = job.source.bounds
-                unit = (np.nan_to_num(out["grid"], nan=low) - low) / (high - low)
-                arrays["generation"] = np.round(255 * unit).astype(np.uint8)
+                arrays["generation"] = _levels(out["grid"], job.source.bounds)
             elif job.drifts:
                 arrays["generation"] = out["samples"]
         if job.config["keep_samples"] and generation in results.measured_generations(job.generations):
@@ -305,6 +307,13 @@ class _Experiment:
         """A generation is as many parts as its fit has segments, and one more for the rest."""
         within = (generation - 1 + segment / (self.job.family.segments + 1)) / self.job.generations
         self.show.advance((wave + within) / self.job.plan.waves, rate)
+
+
+def _levels(images: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
+    """Images within `bounds` as bytes; what is no number is black."""
+    low, high = bounds
+    unit = (np.nan_to_num(images, nan=low) - low) / (high - low)
+    return np.round(255 * unit).astype(np.uint8)
 
 
 def _say_speed(flops: int, seconds: float, show: display.Display) -> None:

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from madbench import processes
-from madbench.cost import format_bytes
 from madbench.errors import UserError
+from madbench.units import format_bytes
 
 AXIS = "devices"
 

@@ -12,6 +12,7 @@ import numpy as np
 from madbench import config as configs
 from madbench import cost, data, fleet, loops, models, results
 from madbench import machine as machines
+from madbench.data.source import at_most_a_third
 from madbench.errors import UserError
 from madbench.generation import Cell, Generation, Kept, Shared, Work, see
 from madbench.metrics import Evaluator, Known, features, select
@@ -297,10 +298,11 @@ def _check_real_data(parsed, source, generations: int, reuse: bool) -> list[str]
     if source.available is None:
         return []
     n_reference = source.reference.x.shape[0]
+    total = n_reference + source.available
     if 2 * n_reference > source.available:
         raise UserError(
-            f"config.data.n_reference={n_reference} leaves {source.available} training samples: the metrics' floors "
-            "draw real sets of that size from them, so keep it to a third of the data"
+            f"config.data.n_reference={n_reference} leaves {source.available} of the {total} samples to train on, and "
+            f"the metrics' floors draw two real sets of that size from them; {at_most_a_third(total)}"
         )
     notes = []
     for loop in parsed:

@@ -12,6 +12,8 @@ A workdir holds (schema version 1):
                     points on a line or a plane: x float32 [n_samples, d], what the metrics saw; not always finite
   samples/SLUG/measured-0001.npz, with `config.keep_samples`, of `measured_generations`
                     x [n_samples, *shape], what the metrics saw: images uint8, others float32
+  samples/real.npz
+                    as many images of the reference, x likewise: what pictures show beside those of the grid
   samples/density.npz
                     such points, where the true density is known: axes float64 [d, points], its grid; density float64
                     [points] or [points, points], at (axes[0, i], axes[1, j])

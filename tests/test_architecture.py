@@ -12,7 +12,7 @@ import madbench
 
 ROOT = pathlib.Path(madbench.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-BASEMENT = {"samples", "randomness", "errors", "checks", "registry"}
+BASEMENT = {"samples", "randomness", "errors", "checks", "registry", "units"}
 GROUND_FLOOR = {"loops", "training_set", "networks", "metrics", "data", "results"}
 READERS = {"report", "verdict", "results", "leaderboard"}
 ACCELERATOR = {"jax", "jaxlib", "flax", "optax", "orbax"}

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import pytest
 
 from madbench import models
-from madbench.cost import Cost, estimate, format_bytes, tree_bytes
+from madbench.cost import Cost, estimate, tree_bytes
 from madbench.data.source import FiniteSource
 from madbench.models import Given
 from madbench.samples import Samples
 from madbench.training_set import TrainingSet
+from madbench.units import format_bytes
 
 
 def of(*shape, dtype=jnp.float32):

@@ -273,12 +273,27 @@ def test_running_again_when_finished_changes_nothing_and_is_fast(workdir, featur
 
 def test_the_picture_numbers_the_generations_that_were_kept(workdir, tmp_path, monkeypatch):
     shutil.copytree(workdir, tmp_path / "work")
-    for folder in (tmp_path / "work" / "samples").iterdir():
+    for folder in (p for p in (tmp_path / "work" / "samples").iterdir() if p.is_dir()):
         (folder / "generation-0003.npz").rename(folder / "generation-10000.npz")
     drawn, grid_plot = [], grid.plot
     monkeypatch.setattr(grid, "plot", lambda *args, **options: drawn.append(options) or grid_plot(*args))
     workdir_report.write(results.load(tmp_path / "work"))
-    assert drawn == [{"generations": [1, 2, 10000]}]
+    (options,) = drawn
+    assert options["generations"] == [1, 2, 10000]
+    np.testing.assert_array_equal(options["real"], samples(tmp_path / "work" / "samples" / "real.npz"))
+
+
+def test_real_images_are_kept_beside_the_samples(workdir):
+    real = samples(workdir / "samples" / "real.npz")
+    reference = np.asarray(data.load("digits", n_reference=digits().data.n_reference).reference.x)
+    np.testing.assert_array_equal(real, np.round((reference[:4] + 1) * 127.5))
+    assert real.dtype == np.uint8
+
+
+def test_a_workdir_without_real_images_has_a_picture_all_the_same(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "work")
+    (tmp_path / "work" / "samples" / "real.npz").unlink()
+    assert "samples.png" in workdir_report.write(results.load(tmp_path / "work"))
 
 
 # ------------------------------------------------------------------------------------------- points, and their drift

@@ -1,9 +1,14 @@
 """Folders of images: what is read, brought into one form, prepared once, refused and skipped."""
 
+import contextlib
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from madbench import data
+from madbench import data, grid
+from madbench.config import base
+from madbench.data import drafts as drafts_module
+from madbench.data import folder as folders
 from madbench.data import prepared
 from madbench.errors import UserError
 from madbench.samples import decode
@@ -201,9 +209,8 @@ def mixed(tmp_path_factory):
 
 
 def test_what_cannot_be_decoded_is_refused_with_its_path(mixed, tmp_path):
-    refused(
-        mixed, tmp_path, "2 of 300 images", mixed / "b" / "001.jpg", "unreadable='skip'", resolution=16, n_reference=50
-    )
+    words = "2 of 300 images", mixed / "b" / "001.jpg", mixed / "c" / "002.png", "--config.data.unreadable=skip"
+    refused(mixed, tmp_path, *words, resolution=16, n_reference=50)
     assert not list(tmp_path.rglob("*.*"))  # nothing is left behind
 
 
@@ -216,14 +223,56 @@ def test_or_skipped_and_said(mixed, tmp_path):
     note = next(text for text in told if text.startswith("note: 2 of 300 images"))
     assert str(mixed / "b" / "001.jpg") in note
     assert str(mixed / "c" / "002.png") in note
-    assert any("300 images of 16x16x3" in text for text in told)
+    assert any("300 RGB images of 16x16 pixels, 225 KiB in" in text for text in told)
 
+    assert any("prepared 298 images" in text and "in 3 classes" in text for text in told)
     again, told = [], told.copy()
     same = load(mixed, tmp_path, resolution=16, unreadable="skip", n_reference=50, say=again.append)
     assert again == [note]  # it is prepared; what it lacks is said each time
     assert same.fingerprint == source.fingerprint
     np.testing.assert_array_equal(same.pool.x, source.pool.x)
     refused(mixed, tmp_path, "2 of 300 images", mixed / "b" / "001.jpg", resolution=16, n_reference=50)
+
+
+def test_of_many_a_few_are_named_and_all_listed(tmp_path):
+    place = tmp_path / "in"
+    for i in range(9):
+        save(place / f"{i}.png", pixels(4, 4, 3))
+    for i in range(5):
+        (place / f"{i}.png").write_text("no image")
+    message = refused(place, tmp_path, "5 of 9 images", place / "2.png", "and 2 more, all listed in", n_reference=1)
+    assert str(place / "3.png") not in message
+    (file,) = (tmp_path / "data").glob("*")  # and nothing else is left behind
+    assert f"listed in {file};" in message
+    lines = file.read_text().splitlines()
+    assert [line.split(" cannot be read")[0] for line in lines] == [str(place / f"{i}.png") for i in range(5)]
+    told = []
+    load(place, tmp_path, n_reference=1, unreadable="skip", say=told.append)
+    assert f"and 2 more, all listed in {file}; they are left out" in told[-1]
+    assert file.read_text().splitlines() == lines
+
+
+def test_what_was_skipped_is_looked_at_again_before_it_is_refused(tmp_path):
+    """A file may be repaired, or its folder be opened to its reader, without another size or time."""
+    place = tmp_path / "in"
+    for i in range(9):
+        save(place / f"{i}.png", pixels(4, 4, 3))
+    whole = {}
+    for i in (2, 5):
+        file = place / f"{i}.png"
+        whole[file] = (file.read_bytes(), file.stat())
+        file.write_bytes(bytes(file.stat().st_size))
+        os.utime(file, ns=(whole[file][1].st_atime_ns, whole[file][1].st_mtime_ns))
+    opened = lambda **settings: load(place, tmp_path / "cache", n_reference=1, **settings)
+    assert opened(unreadable="skip").available == 6
+    stored = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache" / "data").iterdir()}
+    for number, (file, (content, times)) in enumerate(whole.items()):
+        left = [f for f in whole if f not in list(whole)[:number]]
+        refused(place, tmp_path / "cache", f"{len(left)} of 9 images", *left, n_reference=1)
+        file.write_bytes(content)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert stored == {file: file.stat().st_mtime_ns for file in (tmp_path / "cache" / "data").iterdir()}
+    assert opened().available == opened(unreadable="skip").available == 8
 
 
 def test_the_readable_ones_alone_have_the_same_fingerprint(mixed, tmp_path):
@@ -234,6 +283,25 @@ def test_the_readable_ones_alone_have_the_same_fingerprint(mixed, tmp_path):
             (place / file.parent.name).mkdir(parents=True, exist_ok=True)
             (place / file.parent.name / file.name).write_bytes(file.read_bytes())
     assert load(place, tmp_path, resolution=16, n_reference=50).fingerprint == ours.fingerprint
+
+
+def test_what_is_written_from_a_source_is_read_back(plain, tmp_path):
+    """Of an endless source with classes; of a finite one, all of its pool, to the bit."""
+    folders.write(data.load("warped_digits", resolution=12, n_reference=1), str(tmp_path / "warped"), 40)
+    found = load(tmp_path / "warped", tmp_path / "cache", n_reference=5)
+    assert (found.shape, found.num_classes, found.available) == ((12, 12, 1), 10, 35)
+    first = load(plain[0], tmp_path, n_reference=6)
+    folders.write(first, str(tmp_path / "again"), 14)
+    again = load(tmp_path / "again", tmp_path / "cache", n_reference=1)
+    rows = lambda x, y: sorted(image.tobytes() + bytes([k]) for image, k in zip(x, np.asarray(y).tolist(), strict=True))
+    assert rows(*everything(again)) == rows(first.pool.x, first.pool.y)
+    with pytest.raises(UserError, match="is there already"):
+        folders.write(first, str(tmp_path / "again"), 14)
+    with pytest.raises(UserError, match="fewer than 15"):
+        folders.write(first, str(tmp_path / "more"), 15)
+    with pytest.raises(UserError, match="holds no images"):
+        folders.write(data.load("gaussian", n_reference=1), str(tmp_path / "more"), 1)
+    assert not (tmp_path / "more").exists()
 
 
 # -------------------------------------------------------------------------------------------------------- preparation
@@ -284,6 +352,61 @@ def test_damaged_files_are_made_anew(plain, tmp_path, ending):
     np.testing.assert_array_equal(load(plain[0], tmp_path, n_reference=6).pool.x, x)
 
 
+WRITER = """
+import pathlib, sys, time
+from madbench.data.drafts import Draft
+with Draft(pathlib.Path(sys.argv[1])) as draft:
+    draft.file.write(b"half")
+    draft.file.flush()
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_killed_preparations_leave_is_cleared_and_what_others_write_is_not(plain, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    drafts = lambda: {file for file in folder.iterdir() if file.name.endswith(".tmp")}
+    writers, theirs = [], []
+    for name in ("dead", "alive"):
+        before = drafts()
+        command = [sys.executable, "-c", WRITER, str(folder / name)]
+        writers.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert writers[-1].stdout.readline() == "ready\n"
+        theirs += drafts() - before
+    dead, alive = theirs
+    try:
+        writers[0].kill()
+        writers[0].wait()
+        hour = time.time() - 3600
+        other, old = folder / ".set.npy.00000000.ab.tmp", folder / ".set.npy.00000000.cd.tmp"
+        for file, when in ((other, hour), (old, hour - drafts_module.FOREIGN_AFTER), (alive, hour - 1e7)):
+            file.touch()
+            os.utime(file, (when, when))
+        load(plain[0], tmp_path, n_reference=6)
+        assert not dead.exists()
+        assert not old.exists()  # of a machine that has not written for a week
+        assert drafts() == {alive, other}
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.wait()
+            writer.stdout.close()
+
+
+def test_a_draft_that_fails_leaves_nothing_and_one_that_does_not_is_whole(tmp_path):
+    with contextlib.suppress(KeyError), drafts_module.Draft(tmp_path / "a") as draft:
+        draft.file.write(b"half")
+        raise KeyError
+    assert not list(tmp_path.iterdir())
+    with drafts_module.Draft(tmp_path / "a") as draft:
+        draft.file.write(b"whole")
+        drafts_module.clear(draft)  # of a file of ours that is being written
+        assert draft.draft.exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"whole"
+
+
 def test_two_that_prepare_at_once_end_in_one_whole_set(plain, tmp_path):
     barrier = threading.Barrier(2)
     found = []
@@ -314,7 +437,13 @@ def test_a_cache_that_cannot_be_written_is_one_line(plain, tmp_path):
 def test_a_set_larger_than_the_disk_is_refused(plain, tmp_path, monkeypatch):
     full = shutil.disk_usage(tmp_path)._replace(free=2099)
     monkeypatch.setattr(prepared.shutil, "disk_usage", lambda path: full)
-    refused(plain[0], tmp_path, "20 images of 5x7x3 need", "name another directory by --cache", n_reference=6)
+    refused(
+        plain[0],
+        tmp_path,
+        "20 RGB images of 7x5 pixels need 2.05 KiB",
+        "name another directory by --cache",
+        n_reference=6,
+    )
     full = full._replace(free=2100)  # 20 * 5 * 7 * 3
     assert load(plain[0], tmp_path, n_reference=6).available == 14
 
@@ -325,10 +454,16 @@ def test_a_set_larger_than_the_disk_is_refused(plain, tmp_path, monkeypatch):
 def test_errors_of_use_are_one_line(plain, tmp_path):
     place = plain[0]
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "none", tmp_path, "there is no folder")
-    refused("", tmp_path, "needs the path of a folder")
-    refused(tmp_path / "empty", tmp_path, "holds no images")
-    refused(place, tmp_path, "n_reference=20 must leave training data of the 20", n_reference=20)
+    refused(tmp_path / "none", tmp_path, "there is no such folder here")
+    refused("", tmp_path, "needs the path of a folder", "PATH is empty")
+    refused(tmp_path / "empty", tmp_path, "holds no images", "at any depth, and nothing")
+    (tmp_path / "texts" / "a").mkdir(parents=True)
+    (tmp_path / "texts" / "a" / "notes.txt").write_text("no image")
+    refused(tmp_path / "texts", tmp_path, "holds no images", "only 1 other files")
+    refused(place / "c" / "00.png", tmp_path, "00.png is a file, not a folder of images")
+    np.savez(tmp_path / "mine.npz", x=pixels(3, 4, 4, 1))
+    refused(tmp_path / "mine.npz", tmp_path, "is a file", f"write npz:{tmp_path / 'mine.npz'}")
+    refused(place, tmp_path, "n_reference=20 must leave", "of the 20 samples", "set it to 6 or less", n_reference=20)
     refused(place, tmp_path, "resolution must be 0", resolution=-1)
     refused(place, tmp_path, "resolution must be 0", resolution="64")
     refused(place, tmp_path, "resize must be one of lanczos, bicubic", resize="Lanczos")
@@ -339,10 +474,35 @@ def test_errors_of_use_are_one_line(plain, tmp_path):
     assert not list(tmp_path.rglob("*.npy"))
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("{0}", "folder"), ("{0}/none", "folder"), ("~/pictures", "folder"), ("{0}/mine.npz", "npz")]
+)
+def test_a_path_without_its_kind_comes_with_it(plain, name, kind):
+    """In the command line too, which asks for a source's settings before it opens it."""
+    text = name.format(plain[0])
+    for ask in (data.load, data.SOURCES.settings):
+        with pytest.raises(UserError, match=re.escape(f"write --config.data.source={kind}:{text}")) as caught:
+            ask(text)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_reference_that_a_message_proposes_works(plain, tmp_path):
+    """Whichever of the two refuses: the split, which leaves nothing, or the job, whose floors need two more."""
+    config = base(source=f"folder:{plain[0]}", family="gaussian")
+    config.n_initial = 12
+    config.metrics.features = "raw"
+    for asked in (1000, 7):
+        config.data.n_reference = asked
+        with pytest.raises(UserError, match=rf"n_reference={asked}\b.*set it to 6 or less"):
+            grid.prepare(config, cache=str(tmp_path), blank=True)
+    config.data.n_reference = 6
+    assert grid.prepare(config, cache=str(tmp_path), blank=True).source.available == 14
+
+
 def test_several_sizes_need_a_resolution(tmp_path):
     save(tmp_path / "a.png", pixels(4, 4, 3))
     save(tmp_path / "b.png", pixels(4, 5, 3))
-    refused(tmp_path, tmp_path / "cache", "5x4", "4x4", "set config.data.resolution", n_reference=1)
+    refused(tmp_path, tmp_path / "cache", "5x4", "4x4", "--config.data.resolution=64", n_reference=1)
 
 
 def test_a_folder_of_nothing_readable_is_refused_even_where_it_may_skip(tmp_path):

@@ -31,7 +31,7 @@ WORDS = {
         ("", "ffhq", "celeba"),
         ("", "fully_synthetic", "accumulate", "augmentation", "fresh"),
         ("", "gan", "diffusion"),
-        ("", "32", "64", "128", "256"),
+        ("", "16", "32", "64", "128", "256"),
         ("", "tiny"),
     ),
 }
@@ -71,6 +71,33 @@ def test_words_come_in_any_order_and_others_are_refused_with_the_choices():
         assert "\n" not in str(caught.value)
     assert config.choose("b", kind=("a", "b"), size=("s",)) == {"kind": "b", "size": "s"}
     assert config.choose("b,b,", kind=("a", "b")) == {"kind": "b"}
+    sizes = {"size": ("full", "tiny"), "side": ("128", "16", "64")}
+    chosen = [
+        config.choose(words, implied={"tiny": {"side": "16"}}, **sizes)["side"] for words in ("", "tiny", "64,tiny")
+    ]
+    assert chosen == ["128", "16", "64"]
+
+
+@pytest.mark.parametrize("file", WORDS)
+def test_every_word_counts_whatever_the_others_are(file):
+    """Two lists of words that differ are two configs, by name and by what is run: none is dropped without a word."""
+    get_config = runpy.run_path(str(ROOT / file))["get_config"]
+    found = {}
+    sides = next(words for words in WORDS[file] if "16" in words)[1:]
+    for side, size, family in itertools.product(sides, ("full", "tiny"), ("diffusion", "gan")):
+        plain = config.resolve(get_config(",".join((side, size, family))))
+        assert plain["data"]["resolution"] in (int(side), 0)  # 0: as the images of the set are
+        found[plain.pop("task")] = json.dumps(plain)
+    assert len(found) == len(set(found.values())) == 4 * len(sides)
+
+
+@pytest.mark.parametrize("name", ["digits.py:vae", "warped_digits.py:tny", "gaussian.py:memmory", "quickstart.py:tiny"])
+def test_words_that_a_config_does_not_know_are_refused(name, capsys):
+    assert cli.main(["madbench", "run", "--dry_run", f"--config={ROOT / name}"]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert repr(name.partition(":")[2]) in line
+    assert "separated by commas: " in line or "takes no words" in line
 
 
 def test_mnist_has_the_papers_settings():

@@ -292,6 +292,28 @@ def test_every_pixel_of_a_sample_is_a_square_of_whole_pixels(channels, n_biases)
         np.testing.assert_array_equal(page[top : top + 8 * scale, left : left + 8 * scale], first)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_real_images_stand_above_each_block_and_change_nothing_below(channels):
+    rng = np.random.default_rng(0)
+    made = {(loop, b): rng.integers(0, 256, (3, 4, 8, 8, channels), np.uint8) for loop in "ab" for b in (1.0, 0.5)}
+    real = rng.integers(0, 256, (4, 8, 8, channels), np.uint8)
+    alone, figure = panels(grid.plot(made)), grid.plot(made, real=real)
+    drawn = panels(figure)
+    assert len(drawn) == 8
+    scale = (drawn[0].shape[0] + 2) // 3 // 8
+    for below, above, before in zip(drawn[::2], drawn[1::2], alone, strict=True):
+        np.testing.assert_array_equal(below, before)
+        step = 8 * scale + 2
+        seen = [above[:, k * step : (k + 1) * step - 2] for k in range(4)]
+        expected = np.broadcast_to(real.repeat(scale, 1).repeat(scale, 2) / 255, (4, 8 * scale, 8 * scale, 3))
+        np.testing.assert_allclose(seen, expected, atol=1e-7)
+    boxes = [axis.get_window_extent() for axis in figure.axes]
+    assert all(above.y0 > below.y1 for below, above in zip(boxes[::2], boxes[1::2], strict=True))
+    assert sum(text.get_text() == "real" for text in figure.texts) == 2
+    with pytest.raises(ValueError, match="another shape"):
+        grid.plot(made, real=real[:, :4])
+
+
 def test_floats_and_bytes_are_the_same_picture():
     byte = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 4, 3), dtype=np.uint8)
     a, b = (panels(grid.plot({("replace", 1.0): array}))[0] for array in (byte, byte / np.float32(127.5) - 1))

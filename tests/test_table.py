@@ -439,3 +439,40 @@ def test_a_table_needs_neither_accelerator_nor_plots():
     program = "import sys; import madbench.report.table; print({'jax', 'matplotlib'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+# ------------------------------------------------------------------------------- generation 1, far from the data
+
+
+def far(scale, share=None, path="a", biases=(1.0, 0.5)):
+    """A workdir whose FD in generation 1 is `scale` floors at λ = 1 and twice as much at 0.5; recall a share of its."""
+    made = make(seeds=(0, 1), path=path, biases=biases)
+    for row in made.rows:
+        row["fd"] = 2.1 * scale / row["bias"] * row["generation"]
+        row["recall"] = None if share is None else 0.97 * share
+    return made
+
+
+@pytest.mark.parametrize(
+    ("scale", "share", "is_far"),
+    [(10.1, 0.4, True), (10.1, None, True), (9.9, 0.4, False), (10.1, 0.6, False), (300, 0, True)],
+)
+def test_a_first_generation_far_from_the_data_is_said_first(scale, share, is_far):
+    """By the nearest cell: that of λ = 0.5 has more than ten floors in each case."""
+    notes = aggregate.aggregate([far(scale, share)]).notes
+    expected = f"Generation 1 is already far from the data, its FD at least {scale:.0f} times the floor: train longer"
+    assert notes[0].startswith(expected) == is_far
+    assert sum("far from the data" in note for note in notes) == is_far
+
+
+def test_of_several_workdirs_the_far_ones_are_named():
+    notes = aggregate.aggregate([far(1, path="near"), far(50, path="off")]).notes
+    assert notes[0].startswith("off: generation 1 is already far from the data, its FD at least 50 times")
+    assert sum("far from the data" in note for note in notes) == 1
+
+
+def test_without_fd_or_its_floor_nothing_is_said_of_its_distance():
+    unknown = far(100)
+    unknown.reference["floors"].pop("fd")
+    assert "far from the data" not in notes_of(unknown)
+    assert "far from the data" not in notes_of(without(far(100), lambda row: row["generation"] == 1))

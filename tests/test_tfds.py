@@ -49,7 +49,7 @@ def test_images_and_classes_are_those_of_the_examples(data_dir, tmp_path):
     assert source.pool.x.dtype == np.uint8
     expected = {"name": "tiny_squares", "version": "1.2.0", "count": 40}
     assert {k: v for k, v in source.fingerprint.items() if k != "sha256"} == expected
-    assert "40 images of 6x6x3" in told[0]
+    assert "40 RGB images of 6x6 pixels" in told[0]
     load("tiny_squares", data_dir, tmp_path, say=told.append)
     assert len(told) == 2  # prepared once
 
@@ -96,11 +96,11 @@ REFUSED = [
         {"image_key": "label"},
         "config.data.image_key='label': tiny_squares has no such Image; it has im",
     ),
-    ("tiny_squares", {"n_reference": 40}, "must leave training data of the 40 in tiny_squares"),
+    ("tiny_squares", {"n_reference": 40}, "of the 40 samples in tiny_squares; set it to 13 or less"),
     ("tiny_squares", {"resolution": 2.5}, "config.data.resolution must be 0"),
     ("tiny_mixed", {}, "tiny_mixed has several of kind Image: set config.data.image_key to image or mask"),
     ("tiny_mixed", {"image_key": "image"}, "set config.data.label_key to kind or third"),
-    ("tiny_mixed", {"image_key": "image", "label_key": "none"}, "set config.data.resolution"),
+    ("tiny_mixed", {"image_key": "image", "label_key": "none"}, "--config.data.resolution=64"),
     ("tiny_text", {}, "tiny_text has no image; its features are text"),
     ("tiny_deep", {}, "tiny_deep: image is no image of 8 bits but uint16 (6, 6, 1)"),
 ]

@@ -1,8 +1,10 @@
 """Where real samples come from. One file per source, one line each in the registry."""
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from madbench.data.density import density_grid
 from madbench.data.source import Source
@@ -11,8 +13,22 @@ from madbench.registry import Registry
 
 DEFAULT_CACHE = "~/.cache/madbench"
 
+
+class _Sources(Registry):
+    """The registry, which knows a path that stands where the name of a source should."""
+
+    def find(self, name: Any) -> Callable[..., Any]:
+        text = str(name or "")
+        if text.partition(":")[0] not in self and (os.path.exists(os.path.expanduser(text)) or "/" in text):
+            kind = "npz" if text.endswith(".npz") else "folder"
+            raise UserError(
+                f"{self.field}={text} is a path, and does not say of what; write --{self.field}={kind}:{text}"
+            )
+        return super().find(name)
+
+
 # source name -> module with `load(**settings) -> Source`. The part after a colon ("folder:PATH") is passed as `path`.
-SOURCES = Registry(
+SOURCES = _Sources(
     "dataset",
     "config.data.source",
     "load",

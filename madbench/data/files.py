@@ -149,7 +149,9 @@ def list_images(place: pathlib.Path) -> tuple[list[pathlib.Path], np.ndarray | N
     """
     files = sorted(f for f in _files(place) if f.suffix.lower() in IMAGE_ENDINGS and f.is_file())
     if not files:
-        raise UserError(f"{place} holds no images ({', '.join(IMAGE_ENDINGS)})")
+        others = sum(1 for f in _files(place) if f.is_file())
+        held = f"only {others:,} other files" if others else "nothing"
+        raise UserError(f"{place} holds no images ({', '.join(IMAGE_ENDINGS)}) at any depth, and {held}")
     folders = [f.relative_to(place).parts[0] if f.parent != place else None for f in files]
     number = {name: i for i, name in enumerate(sorted(set(folders), key=str))}
     if None in number or len(number) < 2:

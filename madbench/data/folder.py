@@ -5,13 +5,16 @@ import hashlib
 import pathlib
 from collections.abc import Callable, Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from madbench.data import prepared
 from madbench.data.files import list_images
 from madbench.data.pictures import GREY, Form, Unreadable, check_choice, check_form, look
-from madbench.data.source import FiniteSource, check_whole
+from madbench.data.source import FiniteSource, Source, check_whole
 from madbench.errors import UserError
+from madbench.samples import encode
 
 
 def load(
@@ -61,10 +64,13 @@ def load(
         shape = (resolution, resolution, channels or 3)
         return prepared.blank_source(pathlib.Path(path).name or "folder", "1", count, shape, 0, **split)
     if not path:
-        raise UserError("config.data.source=folder:PATH needs the path of a folder of images")
+        raise UserError("config.data.source=folder:PATH needs the path of a folder of images, and PATH is empty")
     place = pathlib.Path(path).expanduser()
+    if place.is_file():
+        npz = f"; of an archive, write npz:{path}" if place.suffix == ".npz" else ""
+        raise UserError(f"config.data.source=folder:{path} is a file, not a folder of images{npz}")
     if not place.is_dir():
-        raise UserError(f"config.data.source: there is no folder {path}")
+        raise UserError(f"config.data.source=folder:{path}: there is no such folder here ({pathlib.Path.cwd()})")
     files, labels = list_images(place)
     form = Form(channels or (1 if all(map(_is_grey, files)) else 3), resolution, resize, crop)
     return prepared.open_or_prepare(
@@ -76,6 +82,35 @@ def load(
         unreadable=unreadable,
         **split,
     )
+
+
+def write(source: Source, path: str, count: int) -> None:
+    """Writes real samples of any source of images as PNG files, in a folder for each class: what `load` reads.
+
+    Args:
+      source: of images; of a finite one the training pool, in an order of its own.
+      path: of the folder, which must not be there, or be empty.
+      count: how many.
+
+    Raises:
+      UserError: it holds no images, or not so many, or the folder is in use; one line.
+    """
+    from PIL import Image  # slow to import
+
+    place = pathlib.Path(path).expanduser()
+    check_whole(1, count=count)
+    if source.bounds is None or len(source.shape) != 3:
+        raise UserError(f"{source.name} holds no images that could be written")
+    if source.available is not None and count > source.available:
+        raise UserError(f"{source.name} has {source.available} images beside its reference, fewer than {count}")
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise UserError(f"{place} is there already; name a new folder")
+    samples = source.at(source.order(jax.random.key(0)), jnp.arange(count))
+    levels = np.asarray(encode(samples.x, np.dtype(np.uint8)))
+    for number, (pixels, label) in enumerate(zip(levels, np.asarray(samples.y), strict=True)):
+        folder = place / str(label) if source.num_classes else place
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(folder / f"{number:05}.png")
 
 
 def _is_grey(file: pathlib.Path) -> bool:

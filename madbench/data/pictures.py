@@ -34,7 +34,7 @@ def look[T](file: pathlib.Path | bytes, name: str, at: Callable[..., T]) -> T:
     Raises:
       Unreadable: one line, whatever a damaged file makes of a decoder.
     """
-    from PIL import Image  # slow to import
+    from PIL import Image, UnidentifiedImageError  # slow to import
 
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
@@ -45,6 +45,8 @@ def look[T](file: pathlib.Path | bytes, name: str, at: Callable[..., T]) -> T:
             return at(image)
     except UserError:
         raise
+    except UnidentifiedImageError:  # its own text names the file again, or an address in memory
+        raise Unreadable(f"{name} cannot be read as an image: none of the formats that Pillow knows") from None
     except OSError as error:
         if error.errno in PASSING:  # not the file's fault: it must not be left out for good
             raise UserError(f"{name} cannot be read now: {error.strerror}; run the same command again") from None

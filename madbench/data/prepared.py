@@ -2,8 +2,9 @@
 
 `CACHE/data/NAME-HASH.npy` holds uint8 `[n, height, width, channels]` in the order of the split's permutation, so that
 reference and pool are views of it; beside it lie the labels (`-y.npy`) and what is known of both (`.json`). HASH covers
-all that decides the bytes. Files are written under names of their own and moved into place whole, the description last:
-what is there is complete, and processes that prepare the same set at once write the same.
+all that decides the bytes. Files are written under names of their own and moved into place whole (`drafts.py`), the
+description last: what is there is complete, and processes that prepare the same set at once write the same. Where many
+images cannot be used, all of them are listed in `NAME-HASH-unreadable.txt`.
 """
 
 import hashlib
@@ -13,22 +14,26 @@ import pathlib
 import re
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from madbench.data.drafts import Draft, clear
 from madbench.data.pictures import Form, Unreadable, check_choice
 from madbench.data.source import FiniteSource, Frozen, check_split, parted, permutation
 from madbench.errors import UserError
 from madbench.samples import Samples
+from madbench.units import format_bytes
 
 FORMAT = 1  # of the files; another number makes all sets be prepared anew
 UNREADABLE = ("refuse", "skip")
+LIST = "-unreadable.txt"  # ending of the list of images that cannot be used
 _BLOCK = 2**25  # bytes of images that are held at once
 _SAY_EVERY = 30.0  # seconds
+_NAMED = 3  # images that a message names
+_SKIP = "--config.data.unreadable=skip"
 
 
 class Image(NamedTuple):
@@ -97,6 +102,12 @@ def open_or_prepare(
     stem = f"{re.sub(r'[^A-Za-z0-9_.-]', '_', collection.name)}-{digest[:16]}"
     stored = _Stored(pathlib.Path(cache).expanduser() / "data" / stem)
     found = stored.read()
+    if found and found[2]["failed"] and unreadable == "refuse":  # it was prepared with "skip"
+        again = map(_attempt(collection), collection.fetch(found[2]["failed"]))
+        still = [error for error in again if isinstance(error, Unreadable)]
+        if still:
+            raise _refusal(collection, still, stored)
+        found = None  # all have been repaired, in a way that their sizes and times do not show
     if count and count != collection.count:
         say(f"note: {collection.where} has {collection.count:,} images, and config.data.count={count:,}")
     if found is None and blank:
@@ -107,20 +118,14 @@ def open_or_prepare(
         try:
             _prepare(collection, stored, say, split_seed, unreadable)
         except OSError as error:
-            reason = error.strerror or error
-            raise UserError(
-                f"cannot prepare {collection.name} in {stored.stem.parent}: {reason}; see --cache"
-            ) from None
+            where = f"{collection.name} in {stored.stem.parent}"
+            raise UserError(f"cannot prepare {where}: {error.strerror or error}; see --cache") from None
         found = stored.read()
         if found is None:
             raise UserError(f"what was prepared in {stored.stem.parent} cannot be read back; see --cache")
     x, y, about = found
-    if about["skipped"]:
-        failed = f"{about['skipped']} of {about['listed']} images of {collection.where} cannot be used"
-        if unreadable == "refuse":  # it was prepared with "skip"
-            raise UserError(_refusal(failed, about["first_skipped"][0]))
-        more = ", …" if about["skipped"] > len(about["first_skipped"]) else ""
-        say(f"note: {failed} and are left out: {', '.join(about['first_skipped'])}{more}")
+    if about["failed"]:
+        say(f"note: {_failure(collection, about['first_failed'], len(about['failed']), stored)}; they are left out")
     check_split(collection.name, len(x), n_reference, split_seed)  # fewer than listed, where some are skipped
     fingerprint = {key: about[key] for key in ("name", "version", "count", "sha256")}
     return parted(x, y, num_classes=about["num_classes"], n_reference=n_reference, fingerprint=fingerprint)
@@ -164,7 +169,7 @@ class _Stored:
             about = json.loads(self.path(".json").read_text())
             x = np.load(self.path(".npy"), mmap_mode="r", allow_pickle=False)
             y = np.load(self.path("-y.npy"), allow_pickle=False)
-            shape = tuple(about["shape"])
+            shape, _ = tuple(about["shape"]), (about["failed"], about["first_failed"])
         except (OSError, ValueError, EOFError, KeyError, TypeError):
             return None
         if x.dtype != np.uint8 or x.shape != shape or y.shape != x.shape[:1]:
@@ -179,7 +184,8 @@ def _prepare(collection: Collection, stored: _Stored, say, split_seed: int, unre
     digests: list[bytes | None] = [None] * collection.count  # of each image that was written
     failed: dict[int, Unreadable] = {}
     order = permutation(collection.count, split_seed)
-    with _Draft(stored.path(".npy")) as draft:
+    with _Images(stored.path(".npy")) as draft:
+        clear(draft)
         for place, image, pixels in _decoded(collection, order):
             labels[place] = image.label
             if isinstance(pixels, Unreadable):
@@ -192,8 +198,8 @@ def _prepare(collection: Collection, stored: _Stored, say, split_seed: int, unre
                 draft.begin(collection.count, pixels.shape)
             if pixels.shape != draft.shape:
                 raise UserError(
-                    f"{image.name} has {pixels.shape[1]}x{pixels.shape[0]} pixels, and others of {collection.where} "
-                    f"{draft.shape[1]}x{draft.shape[0]}; set config.data.resolution"
+                    f"{image.name} has {_size(pixels.shape)} pixels, and others of {collection.where} have "
+                    f"{_size(draft.shape)}; bring all to one size with --config.data.resolution=64, or another"
                 )
             draft.append(pixels)
             digests[place] = hashlib.sha256(pixels.tobytes() + image.label.to_bytes(8, "little", signed=True)).digest()
@@ -201,14 +207,13 @@ def _prepare(collection: Collection, stored: _Stored, say, split_seed: int, unre
                 said = time.monotonic()
                 say(f"preparing {collection.name}: {draft.count:,} of {collection.count:,} images")
         if failed and (unreadable == "refuse" or not draft.count):
-            text = f"{len(failed)} of {collection.count} images of {collection.where} cannot be used"
-            raise UserError(_refusal(text, str(failed[min(failed)])))
+            raise _refusal(collection, [failed[place] for place in sorted(failed)], stored)
         used = np.array([place for place in order if digests[place] is not None])
         y, num_classes = _classes(labels[used])
         sha256 = hashlib.sha256(str(draft.shape).encode())
         for digest in filter(None, digests):  # as they are listed: the same for every split
             sha256.update(digest)
-        with _Draft(stored.path("-y.npy")) as other:
+        with Draft(stored.path("-y.npy")) as other:
             np.save(other.file, y)
         draft.finish()
     about = {
@@ -219,32 +224,54 @@ def _prepare(collection: Collection, stored: _Stored, say, split_seed: int, unre
         "shape": [draft.count, *draft.shape],
         "num_classes": num_classes,
         "listed": collection.count,
-        "skipped": len(failed),
-        "first_skipped": [str(failed[place]) for place in sorted(failed)[:3]],
+        "failed": sorted(failed),  # places in the list
+        "first_failed": [str(failed[place]) for place in sorted(failed)[:_NAMED]],
         "form": vars(collection.form),
         "split_seed": split_seed,
     }
-    with _Draft(stored.path(".json")) as other:
+    _list(about["failed"] and [str(failed[place]) for place in about["failed"]], stored)
+    with Draft(stored.path(".json")) as other:
         other.file.write(json.dumps(about, indent=2).encode())
-    say(f"prepared {draft.count:,} images of {collection.name} in {time.monotonic() - begin:.0f} s")
+    classes = f" in {num_classes} classes" if num_classes else ", without classes,"
+    say(f"prepared {draft.count:,} images of {collection.name}{classes} in {time.monotonic() - begin:.0f} s")
 
 
-def _refusal(failed: str, first: str) -> str:
-    return f"{failed}, the first: {first}; mend or remove them, or set config.data.unreadable='skip'"
+def _failure(collection: Collection, first: list[str], failed: int, stored: "_Stored") -> str:
+    """Which images cannot be used: the first few by name, all of many in a file."""
+    more = f"; and {failed - _NAMED:,} more, all listed in {stored.path(LIST)}" if failed > _NAMED else ""
+    return f"{failed:,} of {collection.count:,} images of {collection.where} cannot be used: {'; '.join(first)}{more}"
+
+
+def _refusal(collection: Collection, failed: list[Unreadable], stored: "_Stored") -> UserError:
+    lines = [str(error) for error in failed]
+    _list(lines, stored)
+    return UserError(f"{_failure(collection, lines[:_NAMED], len(lines), stored)}; mend or remove them, or add {_SKIP}")
+
+
+def _list(lines: list[str], stored: "_Stored") -> None:
+    """Writes what cannot be used, one a line, where there is more than a message names."""
+    if len(lines) > _NAMED:
+        stored.stem.parent.mkdir(parents=True, exist_ok=True)
+        with Draft(stored.path(LIST)) as other:
+            other.file.write("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
 
 
 def _announce(collection: Collection, first: np.ndarray, stored: _Stored, say) -> None:
     """Says what is prepared; refuses where the disk is too small for it."""
     size = collection.count * first.nbytes
     free = shutil.disk_usage(stored.stem.parent).free
-    shape = "x".join(map(str, first.shape))
+    images = f"{collection.count:,} {'grey' if first.shape[-1] == 1 else 'RGB'} images of {_size(first.shape)} pixels"
     if size > free:
         raise UserError(
-            f"{collection.count:,} images of {shape} need {size / 1e9:.1f} GB in {stored.stem.parent}, where "
-            f"{free / 1e9:.1f} GB are free; name another directory by --cache"
+            f"{images} need {format_bytes(size)} in {stored.stem.parent}, where {format_bytes(free)} are free; name "
+            "another directory by --cache"
         )
-    text = f"preparing {collection.name}, once: {collection.count:,} images of {shape}, {size / 1e6:,.0f} MB in "
-    say(text + str(stored.stem.parent))
+    say(f"preparing {collection.name}, once: {images}, {format_bytes(size)} in {stored.stem.parent}")
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    """Width before height, as image viewers say it, of an array's `(height, width, …)`."""
+    return f"{shape[1]}x{shape[0]}"
 
 
 def _first_shape(collection: Collection, unreadable: str) -> tuple[int, ...]:
@@ -256,12 +283,12 @@ def _first_shape(collection: Collection, unreadable: str) -> tuple[int, ...]:
         except Unreadable as error:
             found = found or error
             if unreadable == "refuse":
-                break
+                raise UserError(f"{error}; mend or remove it, or add {_SKIP}") from None
     raise found
 
 
-def _decoded(collection: Collection, order: np.ndarray) -> Iterator[tuple[int, Image, np.ndarray | Unreadable]]:
-    """(place in the list, image, its pixels or why there are none) in `order`; a block at a time is in memory."""
+def _attempt(collection: Collection) -> Callable[[Image], np.ndarray | Unreadable]:
+    """Of an image, its pixels or why there are none."""
 
     def attempt(image: Image) -> np.ndarray | Unreadable:
         try:
@@ -269,12 +296,18 @@ def _decoded(collection: Collection, order: np.ndarray) -> Iterator[tuple[int, I
         except Unreadable as error:
             return error
 
+    return attempt
+
+
+def _decoded(collection: Collection, order: np.ndarray) -> Iterator[tuple[int, Image, np.ndarray | Unreadable]]:
+    """(place in the list, image, its pixels or why there are none) in `order`; a block at a time is in memory."""
+
     start, size = 0, 16
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         while start < len(order):
             places = order[start : start + size].tolist()
             images = collection.fetch(places)
-            block = list(pool.map(attempt, images))
+            block = list(pool.map(_attempt(collection), images))
             yield from zip(places, images, block, strict=True)
             start += size
             largest = max((x.nbytes for x in block if isinstance(x, np.ndarray)), default=0)
@@ -289,26 +322,16 @@ def _classes(labels: np.ndarray) -> tuple[np.ndarray, int]:
     return y.astype(np.int32), len(names)
 
 
-class _Draft:
-    """A file under a name of its own, which takes its place when all went well, and otherwise is removed."""
+class _Images(Draft):
+    """A draft of uint8 `[count, height, width, channels]`, written image by image.
 
-    def __init__(self, path: pathlib.Path):
-        self.path = path
-        self.count = 0
-        self.shape: tuple[int, ...] | None = None  # of one image
-        self._draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    Attributes:
+      count: images so far.
+      shape: of one; None before the first.
+    """
 
-    def __enter__(self):
-        self.file = open(self._draft, "wb")
-        return self
-
-    def __exit__(self, kind, *_):
-        try:
-            self.file.close()  # may still write, and find the disk full
-            if kind is None:
-                os.replace(self._draft, self.path)
-        finally:
-            self._draft.unlink(missing_ok=True)  # gone where it took its place
+    count = 0
+    shape: tuple[int, ...] | None = None
 
     def begin(self, count: int, shape: tuple[int, ...]) -> None:
         """The header of uint8 `[count, *shape]`."""

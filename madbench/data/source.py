@@ -302,7 +302,12 @@ def check_split(name: str, count: int, n_reference: int, split_seed: int) -> Non
     check_whole(0, split_seed=split_seed)
     if type(n_reference) is not int or not 0 < n_reference < count:
         asked = f"config.data.n_reference={n_reference}"
-        raise UserError(f"{asked} must leave training data of the {count} in {name}; keep it to a third")
+        raise UserError(f"{asked} must leave training data of the {count} samples in {name}; {at_most_a_third(count)}")
+
+
+def at_most_a_third(count: int) -> str:
+    """What to do about a reference part that is too large for `count` samples: the floors draw two more such sets."""
+    return f"set it to {count // 3} or less, a third of them" if count >= 3 else "there must be three or more"
 
 
 def permutation(count: int, split_seed: int) -> np.ndarray:

@@ -106,9 +106,46 @@ def aggregate(results: list[Result], definition: str = DEFAULT) -> Table:
         if outside:
             notes.append(f"{source}: {outside} rows lie outside the configured grid and are not counted.")
     floors = list(dict.fromkeys(floor for line in lines for floor in line.floors.values()))
+    notes = far_notes(lines) + notes
     notes += [_share_note(r, source) for r, source in zip(results, sources, strict=True) if len(r.shares) < r.split]
     notes += _notes(results, sources, metrics, DEFINITIONS[definition])
     return Table(lines, metrics, floors, DEFINITIONS[definition], notes)
+
+
+# Generation 1 saw real data alone, so its FD is the model's own error. Trained models of this suite have one to three
+# times the floor at λ = 1, and models that learned little a hundred. The floor falls with the samples behind it and the
+# model's error does not, so with many samples a good model is ten floors away too; then half of its samples still lie
+# among the real ones, and half of those among its own.
+_FAR, _HALF = 10, 0.5
+
+
+def far_notes(lines: list[Line]) -> list[str]:
+    """A warning for each workdir in whose every cell generation 1 is far from the data: trends from there say little.
+
+    The nearest cell decides: a λ below 1, or little real data, puts others far away on purpose.
+    """
+    notes = []
+    for source in dict.fromkeys(line.source for line in lines):
+        found = [(_above_floor(line, "fd"), line) for line in lines if line.source == source]
+        found = [(ratio, line) for ratio, line in found if ratio is not None]
+        ratio, line = min(found, key=lambda pair: pair[0], default=(0, None))
+        shares = [_above_floor(line, name) for name in ("precision", "recall")] if line else []
+        shares = [share for share in shares if share is not None]
+        if ratio > _FAR and (not shares or min(shares) < _HALF):
+            where = f"{source}: generation 1" if len({each.source for each in lines}) > 1 else "Generation 1"
+            notes.append(
+                f"{where} is already far from the data, its FD at least {ratio:.0f} times the floor: train longer "
+                "(config.model.steps), or change the model, before reading trends."
+            )
+    return notes
+
+
+def _above_floor(line: Line, metric: str) -> float | None:
+    """Generation 1's mean over that of two real samples; None where either is unknown."""
+    spread, floor = line.metrics.get(metric, (None, None))[0], line.floors.get(metric)
+    if spread is None or spread.mean is None or floor is None or not floor.mean or floor.mean < 0:
+        return None
+    return spread.mean / floor.mean
 
 
 def _share_note(result: Result, source: str) -> str:

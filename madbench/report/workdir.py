@@ -25,7 +25,9 @@ def write(result: Result) -> list[str]:
     if _of_dimensions(samples, 4):
         longest = max(samples.values(), key=len)
         stacked = {cell: np.stack(list(arrays.values())) for cell, arrays in samples.items()}
-        grid.plot(stacked, generations=list(longest)).savefig(result.path / "samples.png", dpi="figure")
+        file = result.path / "samples" / "real.npz"
+        real = _read(file, "x") if file.is_file() else None
+        grid.plot(stacked, real=real, generations=list(longest)).savefig(result.path / "samples.png", dpi="figure")
         written.append("samples.png")
     if _of_dimensions(samples, 2) and truth.is_file():
         cell, seed = planned(result)[0], result.config["seeds"][0]

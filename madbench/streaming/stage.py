@@ -11,7 +11,6 @@ import jax
 import numpy as np
 
 from madbench import fleet, grid, processes, results
-from madbench.cost import format_bytes
 from madbench.errors import UserError
 from madbench.generation import Kept, Seen, Work
 from madbench.metrics import Training
@@ -21,6 +20,7 @@ from madbench.samples import Samples, decode
 from madbench.streaming import plan
 from madbench.streaming.pools import Pool, Reader
 from madbench.streaming.programs import Batches
+from madbench.units import format_bytes
 
 READERS = 2  # threads that read
 AHEAD = 2  # calls whose batches wait
