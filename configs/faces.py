@@ -93,7 +93,7 @@ def shrink(config, loop, side):
     config.model.update(width=32, batch_size=32, steps=50, dtype="float32")
     if config.model.family == "gan":  # matrix products: convolutions take minutes to compile on a CPU
         config.model.update(
-            network="dense", width=64, depth=2, style=16, style_depth=2, latent=16, discriminator_width=64
+            network="dense", width=64, widest=256, depth=2, style=16, style_depth=2, latent=16, discriminator_width=64
         )
     else:
         config.model.update(depth=2, heads=2, patch=side // 4)

@@ -1,12 +1,13 @@
 """The front door: absl flags, one line per command. Errors of use end in one line and exit code 2."""
 
+import difflib
 import os
 import sys
 
 from absl import flags
 
 from madbench import __version__
-from madbench.errors import UserError
+from madbench.errors import UserError, told
 
 USAGE = """madbench: how much synthetic data is safe? Self-consuming generative models, measured.
 
@@ -24,13 +25,13 @@ USAGE = """madbench: how much synthetic data is safe? Self-consuming generative 
 
 --cache=DIR (or MADBENCH_CACHE) keeps prepared data, trained feature networks, and published weights that you put
 there; ~/.cache/madbench unless set. Exit codes: 0 done, 2 an error of use, 75 another process was lost, 128 + n stopped
-by signal n."""
+by signal n. `madbench COMMAND --help` explains the flags of a command."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns the exit code."""
     argv = list(sys.argv if argv is None else argv)
-    from madbench import commands
+    from madbench import command_flags, commands
 
     name = argv[1] if len(argv) > 1 else "help"
     if name in ("version", "--version"):
@@ -38,10 +39,16 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if name == "help" or {"--help", "-h"} & set(argv):
         print(USAGE)
+        if name in commands.COMMANDS:
+            print(f"\nFlags of {name}, with their defaults:\n{command_flags.explain(name)}")
         return 0
     try:
         if name not in commands.COMMANDS:
-            raise UserError(f"unknown command {name!r}; choose from {', '.join(commands.COMMANDS)}")
+            near = difflib.get_close_matches(name.lower(), commands.COMMANDS, 1)
+            meant = f"; did you mean `madbench {near[0]}`?" if near else ";"
+            raise UserError(
+                f"unknown command {name!r}{meant} choose from {', '.join(commands.COMMANDS)}, see madbench --help"
+            )
         code = commands.COMMANDS[name](argv[:1] + argv[2:])
         sys.stdout.flush()
         return code
@@ -49,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (UserError, OSError, flags.Error) as error:
-        print(f"madbench: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"madbench: {told(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # before a job begins, or the second time within one
         return 130

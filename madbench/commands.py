@@ -1,10 +1,13 @@
 """The commands of the command line: each reads its flags and calls one function."""
 
 import contextlib
+import difflib
 import inspect
 import os
+import pathlib
 import re
 import runpy
+import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -13,28 +16,21 @@ from typing import Any
 from absl import flags, logging
 from ml_collections import config_dict, config_flags
 
-from madbench import results
+from madbench import command_flags, results
 from madbench.errors import UserError
 
 
 def run(argv: list[str]) -> int:
     """`madbench run`."""
-    values = flags.FlagValues()
-    flags.DEFINE_string("task", "", "Of the leaderboard, in place of --config.", flag_values=values)
-    flags.DEFINE_string("shard", "", "I/N: share I, from 1, of N of the grid.", flag_values=values)
-    flags.DEFINE_string("on", "", "With --dry_run: devices to plan for, as '4x8 H100'.", flag_values=values)
-    flags.DEFINE_bool("distributed", False, "One of several processes, as the cluster says.", flag_values=values)
-    flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.", flag_values=values)
-    flags.DEFINE_integer("num_processes", None, "Of this job.", flag_values=values)
-    flags.DEFINE_integer("process_id", None, "Of this one, from 0.", flag_values=values)
-    flags.DEFINE_integer("initialization_timeout", 300, "Seconds until all have come.", flag_values=values)
-    flags.DEFINE_integer("heartbeat_timeout", 30, "Seconds until a silent process is lost.", flag_values=values)
-    config, values = _job(argv, values)
+    config, values = _job(argv, "run")
     shard = _shard(values.shard)
     if values.dry_run:
-        from madbench import dry_run
+        from madbench import dry_run, grid
 
-        print(dry_run.describe(config, values.cache, shard, values.on))
+        job = grid.prepare(config, cache=values.cache, shard=shard, blank=True, on=values.on)
+        print(dry_run.describe(job, values.cache), flush=True)
+        if job.refusal:
+            raise UserError(job.refusal)
         return 0
     if values.on:
         raise UserError("--on says for which devices a dry run plans; add --dry_run, or leave it out")
@@ -45,13 +41,25 @@ def run(argv: list[str]) -> int:
 
         experiment.run(config, values.workdir, cache=values.cache, shard=shard)
         if processes.is_first():
-            print(table.render([results.load(values.workdir)], "md"), end="")
+            whole = shard is None
+            text = table.render([results.load(values.workdir)], "md") if whole else _of_share(shard, values.workdir)
+            print(text, end="")
 
     address = ("coordinator_address", "num_processes", "process_id")
     if not values.distributed and all(values[name].value is None for name in address):
         return _until_stopped(work)
     fields = (*address, "initialization_timeout", "heartbeat_timeout")
     return _one_of_several(work, {name: values[name].value for name in fields})
+
+
+def _of_share(shard: tuple[int, int], workdir: str) -> str:
+    """What stands at the end of a share in the place of a table, which would be of a part of the grid."""
+    others = " DIR ..." if shard[1] > 1 else ""
+    return (
+        f"share {shard[0]} of {shard[1]} is done; {pathlib.Path(workdir) / 'table.md'} is of this share alone.\n"
+        "One table of all shares, when the others are done (DIR: where they are):\n\n"
+        f"    madbench table {shlex.quote(workdir)}{others}\n"
+    )
 
 
 def _one_of_several(work: Callable[[], None], fields: dict[str, Any]) -> int:
@@ -81,7 +89,7 @@ def _shard(text: str) -> tuple[int, int] | None:
 
 def phase(argv: list[str]) -> int:
     """`madbench phase`."""
-    config, values = _job(argv)
+    config, values = _job(argv, "phase")
     from madbench.phase import job
 
     if values.dry_run:
@@ -90,20 +98,30 @@ def phase(argv: list[str]) -> int:
     return _until_stopped(lambda: print(job.run(config, values.workdir, cache=values.cache), end=""))
 
 
-def _job(argv: list[str], values: flags.FlagValues | None = None) -> tuple[config_dict.ConfigDict, flags.FlagValues]:
-    """The config, and --workdir, --dry_run and --cache, of a command that fills a workdir, beside flags of its own."""
-    values = values or flags.FlagValues()
-    flags.DEFINE_string("config", None, "A file with get_config().", flag_values=values)
-    flags.DEFINE_string("workdir", None, "Where results go.", flag_values=values)
-    flags.DEFINE_bool("dry_run", False, "Print the plan and do nothing.", flag_values=values)
-    _define_cache(values)
-    rest = values(argv, known_only=True)
-    config = _override(_read_task(values.task) if _given(argv, "task") else _read_config(values.config), rest)
+def _job(argv: list[str], command: str) -> tuple[config_dict.ConfigDict, flags.FlagValues]:
+    """The config and the flags of a command that fills a workdir."""
+    values, rest = command_flags.parse(command, argv, known_only=True)
+    is_task = command == "run" and bool(values.task)
+    config = _read_task(values.task) if is_task else _read_config(values.config)
+    marks = {"run": "loops", "phase": "n_real"}  # a field that one's configs have and the other's have not
+    other = "phase" if command == "run" else "run"
+    if marks[other] in config and marks[command] not in config:
+        raise UserError(f"{values.config} is a config of the other command: madbench {other} --config={values.config}")
+    config = _override(config, rest, list(values))
     if not values.dry_run and not values.workdir:
         raise UserError("--workdir=DIR is missing")
+    if values.workdir:
+        _check_workdir(pathlib.Path(values.workdir))
     logging.set_verbosity(logging.ERROR)  # Orbax reports every save
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     return config, values
+
+
+def _check_workdir(path: pathlib.Path) -> None:
+    """Refuses what cannot be a directory, before anything slow."""
+    nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise UserError(f"--workdir={path}: {nearest} is a file and no directory; choose another --workdir")
 
 
 def _until_stopped(work: Callable[[], None]) -> int:
@@ -116,11 +134,6 @@ def _until_stopped(work: Callable[[], None]) -> int:
             print("stopped; everything is saved, and the same command goes on from here", file=sys.stderr)
         return 128 + stopped.signal
     return 0
-
-
-def _define_cache(values: flags.FlagValues) -> None:
-    cache = os.environ.get("MADBENCH_CACHE", "~/.cache/madbench")
-    flags.DEFINE_string("cache", cache, "Where feature networks and prepared data are kept.", flag_values=values)
 
 
 def _read_config(name: str | None) -> config_dict.ConfigDict:
@@ -155,8 +168,8 @@ def _read_task(name: str) -> config_dict.ConfigDict:
     return configs.from_plain(tasks.load(name).config | {"keep_samples": True})
 
 
-def _override(config: config_dict.ConfigDict, argv: list[str]) -> config_dict.ConfigDict:
-    """The config with the `--config.FIELD=VALUE` of `argv`, which may hold nothing else.
+def _override(config: config_dict.ConfigDict, argv: list[str], known: list[str]) -> config_dict.ConfigDict:
+    """The config with the `--config.FIELD=VALUE` of `argv`, which may hold nothing else; `known` are other flags.
 
     Another source or family brings its own settings, at their defaults; between files of images, form and split stay.
     """
@@ -170,10 +183,11 @@ def _override(config: config_dict.ConfigDict, argv: list[str]) -> config_dict.Co
         config.data = new
     if family is not None and family != config.model.family:
         config.model = base(family=family).model
+    _check_fields(config, argv)
     values = flags.FlagValues()
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
-        rest = values(argv)[1:]
+        rest = command_flags.read(values, argv, known)[1:]
     except (AttributeError, LookupError) as error:  # its text is quoted several times over
         text = re.sub(r"[\\'\"]", "", re.sub(r"\\+n", "; ", str(error)))
         raise UserError(f"--config: unknown field {text}") from error
@@ -182,6 +196,33 @@ def _override(config: config_dict.ConfigDict, argv: list[str]) -> config_dict.Co
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}")
     return values["config"].value
+
+
+def _check_fields(config: config_dict.ConfigDict, argv: list[str]) -> None:
+    """Refuses the first field of `argv` that the config lacks, and names those that may be meant."""
+    groups = _groups(config, "config")
+    fields = [f"{group}.{name}" for group, names in groups.items() for name in names]
+    for argument in argv:
+        name = argument.partition("=")[0].lstrip("-")
+        if not argument.startswith("-") or not re.fullmatch(r"config\.[\w.]+", name) or name in fields:
+            continue
+        last = lambda field: field.rpartition(".")[2]
+        near = [field for field in fields if last(field) == last(name)]
+        near = near or difflib.get_close_matches(name, fields, 2, 0.8)
+        near = near or [f for f in fields if last(f) in difflib.get_close_matches(last(name), map(last, fields), 1)]
+        near = [f"--{field}" for field in near if field not in groups]
+        group = max((group for group in groups if name.startswith(f"{group}.")), key=len)
+        meant = f"did you mean {' or '.join(near)}?" if near else f"{group} has {', '.join(groups[group])}"
+        raise UserError(f"--{name}: this config has no such field; {meant}")
+
+
+def _groups(config: config_dict.ConfigDict, name: str) -> dict[str, list[str]]:
+    """What each group holds, by its dotted name: fields, and groups in it."""
+    inner = {f"{name}.{key}": value for key, value in config.items() if isinstance(value, config_dict.ConfigDict)}
+    found = {name: sorted(config)}
+    for group, value in inner.items():
+        found |= _groups(value, group)
+    return found
 
 
 def _given(argv: list[str], flag: str) -> str | None:
@@ -199,13 +240,7 @@ def table(argv: list[str]) -> int:
 
     Shares of a job are one result in what is printed, and each has its own tables in its workdir.
     """
-    from madbench.verdict import DEFAULT, DEFINITIONS
-
-    values = flags.FlagValues()
-    formats = ["md", "csv", "json", "latex"]
-    flags.DEFINE_enum("format", "md", formats, "Of the table.", flag_values=values)
-    flags.DEFINE_enum("verdict", DEFAULT, list(DEFINITIONS), "Definition of collapse.", flag_values=values)
-    paths = values(argv)[1:]
+    values, (_, *paths) = command_flags.parse("table", argv)
     if not paths:
         raise UserError("name one or more workdirs: madbench table DIR ...")
     from madbench.report import shares
@@ -224,16 +259,7 @@ def evaluate(argv: list[str]) -> int:
     """`madbench evaluate`."""
     from madbench.report import evaluation
 
-    values = flags.FlagValues()
-    flags.DEFINE_enum("format", "md", list(evaluation.FORMATS), "Of the table.", flag_values=values)
-    flags.DEFINE_string("features", "", "inception, dinov2, lenet or raw; NAME:FILE for weights.", flag_values=values)
-    flags.DEFINE_list("metrics", [], "Names of metrics.", flag_values=values)
-    flags.DEFINE_string("training", "", "What the generator was trained on.", flag_values=values)
-    flags.DEFINE_integer("samples", 0, "From each side; 0: as many as both have.", 0, flag_values=values)
-    flags.DEFINE_integer("seed", 0, "Of the choice of samples.", 0, flag_values=values)
-    flags.DEFINE_integer("floor_draws", 5, "Of real samples, for the floor.", 0, flag_values=values)
-    _define_cache(values)
-    paths = values(argv)[1:]
+    values, (_, *paths) = command_flags.parse("evaluate", argv)
     if len(paths) != 2:
         raise UserError("name two sets: madbench evaluate REAL GENERATED (folders of images, or .npz or .npy files)")
     from madbench import evaluate as job

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core as jex
 
-from madbench.units import format_bytes as format_bytes
-
 
 class Cost(NamedTuple):
     """Of one call.

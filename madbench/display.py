@@ -11,6 +11,9 @@ class Display(Protocol):
     def say(self, text: str) -> None:
         """One lasting line."""
 
+    def busy(self, text: str) -> None:
+        """What runs now, outside of any generation; may be called as often as its words change."""
+
     def phase(self, wave: int, waves: int, generation: int, generations: int, phase: str) -> None:
         """What runs now."""
 
@@ -59,6 +62,11 @@ class PlainLines:
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
+        self._last = time.monotonic()
+
+    def busy(self, text) -> None:
+        if time.monotonic() - self._last >= self._interval:
+            self.say(text)
 
     def phase(self, wave, waves, generation, generations, phase) -> None:
         self._label = _label(wave, waves, generation, generations, phase)
@@ -66,10 +74,9 @@ class PlainLines:
 
     def advance(self, done, steps_per_second) -> None:
         left = self._clock.left(done)
-        now = time.monotonic()
-        if now - self._last >= self._interval:
-            self._last = now
-            self.say(f"{self._label}  {done:4.0%}  {_rate(steps_per_second)}  {duration(left)} left")
+        if time.monotonic() - self._last >= self._interval:
+            parts = [self._label, f"{done:4.0%}", speed(steps_per_second), left and f"{duration(left)} left"]
+            self.say("  ".join(filter(None, parts)))
 
     def close(self) -> None:
         """Nothing is open."""
@@ -80,6 +87,9 @@ class Nothing:
 
     def say(self, text: str) -> None:
         """Another process says it."""
+
+    def busy(self, text) -> None:
+        """Another process shows it."""
 
     def phase(self, wave, waves, generation, generations, phase) -> None:
         """Another process shows it."""
@@ -113,12 +123,15 @@ class LiveLine:
     def say(self, text: str) -> None:
         self._progress.console.print(text, markup=False, highlight=False)
 
+    def busy(self, text) -> None:
+        self._progress.update(self._task, description=text, rate="")
+
     def phase(self, wave, waves, generation, generations, phase) -> None:
         self._progress.update(self._task, description=_label(wave, waves, generation, generations, phase))
 
     def advance(self, done, steps_per_second) -> None:
         left = duration(self._clock.left(done))
-        self._progress.update(self._task, completed=done, rate=_rate(steps_per_second), left=left)
+        self._progress.update(self._task, completed=done, rate=speed(steps_per_second), left=left)
 
     def close(self) -> None:
         self._progress.stop()
@@ -134,5 +147,8 @@ def _label(wave, waves, generation, generations, phase) -> str:
     return f"{where}generation {generation}/{generations}  {phase:<8}"
 
 
-def _rate(steps_per_second: float | None) -> str:
-    return f"{steps_per_second:,.0f} steps/s" if steps_per_second else ""
+def speed(steps_per_second: float | None) -> str:
+    """ "1,234 steps/s", "0.21 steps/s"; nothing where it is unknown."""
+    if not steps_per_second:
+        return ""
+    return f"{steps_per_second:,.0f} steps/s" if steps_per_second >= 10 else f"{steps_per_second:.2g} steps/s"

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import jax
@@ -61,6 +61,7 @@ def run(
             experiment.run()
         if not processes.is_first():
             return
+        show.busy("writing tables and pictures")
         workdir_report.write(results.load(path))
         show.say(f"wrote the tables (table.md, …) and pictures (curves.png, …) into {path}")
         show.say(f"{display.duration(time.monotonic() - begin)} in all")
@@ -119,8 +120,10 @@ class _Experiment:
         job, generation = self.job, self.job.generation
         if job.plan.streamed_steps:
             processes.together(lambda: streaming.check_disk(job, self.path))
-        self.show.say("preparing: feature network, floors, compilation")
+        begin = time.monotonic()
         name = job.config["metrics"]["features"]
+        self.show.say(f"preparing: feature network ({name}), floors, compilation; this may take minutes")
+        self.show.busy("preparing: feature network")
         examples = job.source.examples if features.trained(name) else None
         extractor = processes.in_turn(lambda: features.build(name, examples, job.source.num_classes, self.cache))
         label = processes.from_first(lambda: extractor.label)
@@ -135,11 +138,21 @@ class _Experiment:
             self.stage = Resident(job, self.fleet, extractor, reference)
         with ThreadPoolExecutor(max_workers=1) as helper:
             compiling = helper.submit(self.stage.compile)
+            self.show.busy("preparing: floors, compilation")
             if processes.is_first():
                 values = floors.measure(job.source, extractor, reference, generation.evaluator)
-            compiling.result()
+            self._wait(compiling, begin)
+        self.show.say(f"prepared in {display.duration(time.monotonic() - begin)}; a line follows for each generation")
         if processes.is_first():
             self._describe(values)
+
+    def _wait(self, compiling: Future, begin: float) -> None:
+        """Until the programs are compiled, saying now and then how many are; `begin`: of the preparations."""
+        while not wait([compiling], timeout=1).done:
+            programs = self.stage.programs.values()
+            done, spent = sum(p.compilations for p in programs), display.duration(time.monotonic() - begin)
+            self.show.busy(f"compiling: {done} of {len(programs)} programs done after {spent}")
+        compiling.result()
 
     def _describe(self, values: dict[str, dict[str, float]]) -> None:
         """Writes what readers of the rows need beside them; `values` are the floors."""
@@ -215,7 +228,8 @@ class _Experiment:
         self.stage.saved(t, runs)
         fd = [r["fd"] for r in rows if r.get("fd") is not None]
         mean = f", FD {f'{np.mean(fd):#.3g}'.rstrip('.')}" if fd else ""
-        rate = f", {job.family.steps * n / watch.seconds['fit']:,.0f} steps/s" if steps and not first else ""
+        done = steps * (segment - first)  # of a generation that was resumed, what was left of it
+        rate = f", {display.speed(done / watch.seconds['fit'])}" if done else ""
         self.show.say(
             f"generation {generation}/{job.generations}"
             + (f" of wave {wave + 1}/{job.plan.waves}" if job.plan.waves > 1 else "")

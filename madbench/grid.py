@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from functools import cached_property
 from typing import Any
 
@@ -48,6 +49,7 @@ class Job:
       whole: the runs of the whole grid.
       shard: (i, n) where this is share i, from 1, of n.
       machine: the devices it is planned for.
+      refusal: why such a job cannot run on them, of one that is only planned; one line, or "".
     """
 
     config: dict[str, Any]
@@ -62,6 +64,7 @@ class Job:
     whole: list[Run]
     shard: tuple[int, int] | None
     machine: machines.Machine
+    refusal: str = ""
 
     @property
     def generations(self) -> int:
@@ -146,7 +149,8 @@ def prepare(
       streamed: whether training data are streamed, where an earlier start has fixed it.
       shard: (i, n) for share i, from 1, of n: every n-th run, so that shares are even and each has runs of all cells
         that can be shared. Shapes stay those of the whole grid, and so do the rows of a run.
-      blank: the job is only planned: data that are not prepared stay so, see `data.load`.
+      blank: the job is only planned: data that are not prepared stay so, see `data.load`; weights may be missing; and
+        what exceeds the memory of the devices is `Job.refusal` instead of an error.
       on: devices to plan for instead of those that are here, as `machine.parse` reads them.
 
     Raises:
@@ -154,6 +158,8 @@ def prepare(
     """
     plain = config if isinstance(config, dict) else configs.resolve(config)
     reuse = plain["data"]["reuse_fresh"]
+    fraction = plain["fleet"]["memory_fraction"]
+    machine = machines.parse(on, fraction) if on else None  # refused before anything slow
     parsed = [loops.parse(text, plain["n_initial"]) for text in plain["loops"]]
     source = open_source(plain, cache, blank=blank)
     metrics = select(plain["metrics"]["names"], _known(source, plain["metrics"]["features"]))
@@ -183,11 +189,10 @@ def prepare(
         keeps_samples=_drifts(source) or plain["keep_samples"],
         features_on_host=features.on_host(plain["metrics"]["features"]),
     )
-    feature_dim = features.dim(plain["metrics"]["features"], source.shape, cache)
+    feature_dim = features.dim(plain["metrics"]["features"], source.shape, cache, blank=blank)
     costs = _costs(generation, source, runs[0], feature_dim)
     whole, runs = runs, _share(runs, shard)
-    fraction = plain["fleet"]["memory_fraction"]
-    machine = machines.parse(on, fraction) if on else machines.here(fraction)
+    machine = machine or machines.here(fraction)
     per_run, common = _memory(generation, source, costs), cost.tree_bytes(source)
     steps = 0
     setting = plain["fleet"]["streaming"] if streamed is None else "always" if streamed else "never"
@@ -196,26 +201,33 @@ def prepare(
         shapes = _inputs(source.without_images(), runs[0], feature_dim)
         costs = streaming.costs(generation, source, shapes, costs, steps)
         per_run, common = _memory(generation, source, costs), cost.tree_bytes(source.without_images())
-    plan = fleet.make_plan(
+    lay = functools.partial(
+        fleet.make_plan,
         len(runs),
         machine.devices,
         batch_size=family.batch_size,
         bytes_per_run=per_run,
         bytes_shared=common,
-        bytes_limit=machine.memory,
-        max_runs_per_device=plain["fleet"]["max_runs_per_device"],
         wave_size=wave_size,
         convolves=costs["fit"].convolves,
         platform=machine.platform,
         streamed_steps=steps,
         use_all=machine.hosts > 1,
     )
+    refusal = ""
+    try:
+        plan = lay(bytes_limit=machine.memory, max_runs_per_device=plain["fleet"]["max_runs_per_device"])
+    except UserError as error:
+        if not blank:
+            raise
+        refusal = str(error)
+        plan = dataclasses.replace(lay(max_runs_per_device=1), bytes_limit=machine.memory)
     if plan.group_size > 1 or plan.steps_per_call:
         group = models.Group(fleet.AXIS, plan.members) if plan.group_size > 1 else models.Group()
         given = dataclasses.replace(given, group=group, steps_per_call=plan.steps_per_call)
         family = models.build(given=given, **plain["model"])
         generation = dataclasses.replace(generation, family=family, stepwise=plan.stepwise)
-    return Job(plain, source, runs, family, generation, plan, costs, notes, feature_dim, whole, shard, machine)
+    return Job(plain, source, runs, family, generation, plan, costs, notes, feature_dim, whole, shard, machine, refusal)
 
 
 def _drifts(source: data.Source) -> bool:
@@ -271,8 +283,10 @@ def _without_effect(given: models.Given, family: models.Family, settings: dict[s
     defaults = models.FAMILIES.settings(settings["family"])
     notes = []
     for name in (name for name, value in settings.items() if name in defaults and value != defaults[name]):
-        with contextlib.suppress(UserError):  # the default does not go with the others: so it matters
-            if models.build(given=given, **settings | {name: defaults[name]}) == family:
+        # A default of 0 may stand for what is given: then another number tells whether any would do.
+        others = [defaults[name], *([2 * settings[name]] if type(settings[name]) in (int, float) else [])]
+        with contextlib.suppress(UserError):  # another does not go with the rest: so it matters
+            if all(models.build(given=given, **settings | {name: other}) == family for other in others):
                 notes.append(f"config.model.{name}={settings[name]!r} changes nothing beside the other settings")
     return notes
 

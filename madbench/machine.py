@@ -54,13 +54,20 @@ def parse(text: str, memory_fraction: float) -> Machine:
     Raises:
       UserError: it is not of this form; one line.
     """
-    found = re.fullmatch(r"(\d+)x(\d+) ?(\w+)", text.strip())
+    found = re.fullmatch(r"(\d+)x(\d+) ?([a-zA-Z]\w*)?", text.strip())
     kinds = {kind.lower(): kind for kind in KINDS}
-    if not found or found[3].lower() not in kinds or not int(found[1]) * int(found[2]):
-        raise UserError(f"--on={text!r} is not HOSTSxDEVICES and a kind, as in '4x8 H100'; kinds: {', '.join(KINDS)}")
+    known = f"the kinds are {', '.join(KINDS)}"
+    if not found or not int(found[1]) * int(found[2]):
+        raise UserError(f"--on={text!r} is not HOSTSxDEVICES and a kind, as in '4x8 H100'; {known}")
+    if not found[3]:
+        raise UserError(f"--on={text!r} lacks the kind of the devices, as in '{found[0]} H100'; {known}")
+    if found[3].lower() not in kinds:
+        raise UserError(f"--on={text!r}: nothing is known of devices of the kind {found[3]!r}; {known}")
     kind = kinds[found[3].lower()]
     gib, tflops = KINDS[kind]
     platform = "tpu" if kind.startswith("v") else "gpu"
     hosts, each = int(found[1]), int(found[2])
     memory = int(memory_fraction * gib * 2**30)
-    return Machine(hosts, hosts * each, platform, memory, tflops * 1e12, f"{hosts} hosts x {each} {kind}")
+    return Machine(
+        hosts, hosts * each, platform, memory, tflops * 1e12, f"{hosts} host{'s'[: hosts > 1]} x {each} {kind}"
+    )

@@ -30,6 +30,16 @@ class Meeting:
         at = f" at {self.coordinator_address}" if self.coordinator_address else ""
         return f"within {self.initialization_timeout} s{at}"
 
+    @property
+    def waiting(self) -> str:
+        """What a process says while the others have not come."""
+        others = "the other processes"
+        if self.num_processes:
+            n = self.num_processes - 1
+            others = f"the other {n} processes" if n != 1 else "the other process"
+        at = f" at {self.coordinator_address}" if self.coordinator_address else ""
+        return f"waiting for {others}{at}, at most {self.initialization_timeout} s (--initialization_timeout)"
+
     def check(self) -> None:
         """Raises UserError, one line, where the three do not make an address for this process."""
         given = {name: getattr(self, name) for name in ("coordinator_address", "num_processes", "process_id")}

@@ -9,6 +9,8 @@ lost meanwhile ends the others: see `supervisor`.
 import contextlib
 import json
 import os
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +24,7 @@ from madbench.meeting import CONNECTED, Meeting
 # Bytes that one collective moves: a checkpoint of any size passes through this much memory of each device.
 PIECE = 2**24
 LETTER = 256  # bytes of a message that goes in one piece
+UNSAID = 2.0  # seconds of waiting for a cluster that may not be there
 NEVER = 24 * 3600  # seconds that a process waits at the end for one that still writes
 
 
@@ -33,6 +36,12 @@ def connected(meeting: Meeting) -> Iterator[None]:
       UserError: JAX finds no cluster, or the processes have different numbers of devices; one line.
     """
     jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM, which is the job's own
+    waiting = threading.Timer(UNSAID, _say, [meeting.waiting])
+    waiting.daemon = True
+    if meeting.coordinator_address is None:
+        waiting.start()
+    elif meeting.num_processes != 1:
+        _say(meeting.waiting)
     try:
         jax.distributed.initialize(
             meeting.coordinator_address,
@@ -43,12 +52,16 @@ def connected(meeting: Meeting) -> Iterator[None]:
             shutdown_timeout_seconds=NEVER,
             cluster_detection_method=None if meeting.coordinator_address is None else "deactivate",
         )
-    except ValueError as error:
+    except ValueError:  # its own words name an argument that nobody was asked for
         raise UserError(
-            f"--distributed: no cluster that JAX knows is found here ({error}); give --coordinator_address=HOST:PORT, "
-            "--num_processes and --process_id"
+            "--distributed: this process was not started by a launcher that JAX knows: srun of SLURM (SLURM_PROCID and "
+            "others are set), mpirun of Open MPI (OMPI_COMM_WORLD_RANK), a Cloud TPU, or Kubernetes with its Python "
+            "package; start it so, or give --coordinator_address=HOST:PORT --num_processes=N --process_id=I instead"
         ) from None
+    finally:
+        waiting.cancel()
     os.write(2, f"{CONNECTED} as {jax.process_index()} of {jax.process_count()}\n".encode())  # for the supervisor
+    _say(f"all {jax.process_count()} processes have joined" + ("" if is_first() else "; process 0 says how it goes"))
     by_process = [sum(d.process_index == p for d in jax.devices()) for p in range(jax.process_count())]
     if len(set(by_process)) > 1:
         raise UserError(f"every process needs the same number of devices, and they have {by_process}")
@@ -65,6 +78,10 @@ def connected(meeting: Meeting) -> Iterator[None]:
         time.sleep(meeting.heartbeat_timeout + 5)
         raise
     jax.distributed.shutdown()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 class Refused(UserError):
@@ -95,7 +112,7 @@ def _open(letters: list[str]) -> list[Any]:
     found = [json.loads(letter) for letter in letters]
     for process, each in enumerate(found):
         if "refusal" in each:
-            raise Refused(f"process {process}: {each['refusal']}")
+            raise Refused(f"process {process}: {each['refusal']}", each["command"])
     return [each["value"] for each in found]
 
 
@@ -133,7 +150,9 @@ def together[T](function: Callable[[], T], *, first_only: bool = False) -> T | N
     except Refused:
         raise  # all have it already
     except (UserError, OSError) as error:
-        _open(_letters(json.dumps({"refusal": " ".join(str(error).split())})))
+        command = getattr(error, "command", "")
+        text = " ".join(str(error).removesuffix(command).split())
+        _open(_letters(json.dumps({"refusal": text, "command": command})))
     exchange(None)
     return found
 

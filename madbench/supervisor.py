@@ -15,7 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable
 
-from madbench.errors import UserError
+from madbench.errors import UserError, told
 
 LOST = 75  # exit code where another process was lost: EX_TEMPFAIL of sysexits.h, "try again"
 _SHOWN = 2000  # characters of an end that nothing explains
@@ -107,7 +107,7 @@ def _leave(work: Callable[[], int]) -> None:
     try:
         code = work()
     except (UserError, OSError) as error:
-        print(f"madbench: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"madbench: {told(error)}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         code = 130

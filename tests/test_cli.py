@@ -10,9 +10,12 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from madbench import cli, commands
+from madbench import cli, commands, data
+from madbench.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GAUSSIAN = """
@@ -42,6 +45,13 @@ def get_config():
 
 def main(*arguments):
     return cli.main(["madbench", *map(str, arguments)])
+
+
+def planned(text):
+    """A dry run's lines by their first word, and the resolved config behind them."""
+    facts, _, config = text.partition("\n\n{")
+    assert facts.startswith("grid  ")
+    return dict(re.findall(r"^(\w+) {2,}(\S.*)$", facts, re.MULTILINE)), json.loads("{" + config)
 
 
 @pytest.fixture
@@ -77,7 +87,7 @@ def resolved(capsys, files):
 
     def run(*arguments):
         assert main("run", "--dry_run", *arguments) == 0
-        return json.JSONDecoder().raw_decode(capsys.readouterr().out)[0]
+        return planned(capsys.readouterr().out)[1]
 
     return run
 
@@ -96,6 +106,35 @@ def test_help_is_the_usage(capsys, arguments):
 @pytest.mark.parametrize("name", ["train", "", "RUN", "--config=x.py"])
 def test_an_unknown_command(refused, name):
     assert "choose from run, table" in refused(name)
+
+
+@pytest.mark.parametrize(("name", "near"), [("runn", "run"), ("tabel", "table"), ("Evaluate", "evaluate")])
+def test_an_unknown_command_names_the_nearest(refused, name, near):
+    line = refused(name)
+    assert f"did you mean `madbench {near}`?" in line
+    assert "see madbench --help" in line
+
+
+@pytest.mark.parametrize("name", commands.COMMANDS)
+def test_help_of_a_command_explains_every_flag_with_its_default(capsys, name):
+    assert main(name, "--help") == 0
+    text = capsys.readouterr().out.partition(f"Flags of {name}, with their defaults:\n")[2]
+    assert text.count("\n  --") + 1 >= 2
+    assert max(map(len, text.splitlines())) <= 118
+    if name == "run":
+        text = " ".join(text.split())
+        assert "--initialization_timeout=300 Seconds until all processes must have come" in text
+        assert "--heartbeat_timeout=30 Seconds without a sign of life" in text
+
+
+def test_a_command_in_a_message_has_a_line_of_its_own(monkeypatch, capsys):
+    def refuse(argv):
+        raise UserError("not prepared;\nonce:", "pip install  x && y")
+
+    monkeypatch.setitem(commands.COMMANDS, "run", refuse)
+    assert main("run") == 2
+    assert capsys.readouterr().err == "madbench: not prepared; once:\n\n    pip install  x && y\n"
+    assert str(UserError("once:", "x y")) == "once: x y"  # one line wherever it is quoted
 
 
 def test_the_module_is_the_console_script(tmp_path, capsys):
@@ -184,11 +223,19 @@ def test_a_field_that_a_config_lacks_or_invents(refused, files):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("--config.lops=fully_synthetic", "--config: unknown field lops; Did you mean loops instead of lops?"),
-        ("--config.model.stepz=3", "--config: unknown field stepz"),
+        ("--config.lops=fully_synthetic", "--config.lops: this config has no such field; did you mean --config.loops?"),
+        (
+            "--config.model.stepz=3",
+            "--config.model.stepz: this config has no such field; config.model has ddof, family",
+        ),
+        ("--config.dimension=3", "did you mean --config.data.dimension?"),
+        ("--config.model.ddoff=3", "did you mean --config.model.ddof?"),
+        ("--config.fleet.zzz=3", "config.fleet has max_runs_per_device, memory_fraction, streaming"),
+        ("--config.fleet.memory_fraction=half", "--config.fleet.memory_fraction=half is not a number"),
+        ("--config.data.reuse_fresh=maybe", "--config.data.reuse_fresh=maybe is not true or false"),
         ("--config.model.ddof.x=3", "config"),
-        ("--config.generations=three", "--config.generations=three"),
-        ("--config.generations=2.5", "--config.generations=2.5"),
+        ("--config.generations=three", "--config.generations=three is not a whole number"),
+        ("--config.generations=2.5", "--config.generations=2.5 is not a whole number"),
         ("--config.generations=0", "config.generations must be a whole number of at least 1"),
         ("--config.n_initial=-3", "config.n_initial must be a whole number of at least 1"),
         ("--config.data.dimension=0", "config.data.dimension"),
@@ -231,7 +278,8 @@ def test_a_field_that_a_config_lacks_or_invents(refused, files):
         ("--config.metrics.names=()", "config.metrics.names"),
         ("--config.metrics.features=vgg", "unknown features 'vgg'"),
         ("--config.metrics.features=lenet", "features 'lenet'"),
-        ("--wrokdir=x", "Unknown command line flag 'wrokdir'"),
+        ("--wrokdir=x", "unknown flag --wrokdir; did you mean --workdir?"),
+        ("--qqqq", "unknown flag --qqqq; see madbench --help"),
         ("stray", "unexpected argument 'stray'"),
     ],
 )
@@ -269,6 +317,42 @@ def test_a_workdir_that_cannot_be_made(refused, files, path):
     (files / "taken").write_text("")
     line = refused("run", f"--config={files / 'gaussian.py'}", f"--workdir={files / path}")
     assert "choose another --workdir" in line
+
+
+def test_a_workdir_is_looked_at_before_anything_slow(refused, files, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("too late")
+
+    monkeypatch.setattr("madbench.grid.prepare", never)
+    (files / "taken").write_text("")
+    line = refused("run", f"--config={files / 'gaussian.py'}", f"--workdir={files / 'taken'}")
+    assert f"{files / 'taken'} is a file and no directory" in line
+
+
+@pytest.mark.parametrize(
+    ("on", "message"),
+    [
+        ("1x8 H10", "--on='1x8 H10': nothing is known of devices of the kind 'H10'; the kinds are A100, H100"),
+        ("1x8", "--on='1x8' lacks the kind of the devices, as in '1x8 H100'; the kinds are A100"),
+        ("8 H100", "--on='8 H100' is not HOSTSxDEVICES and a kind, as in '4x8 H100'"),
+        ("0x8 H100", "is not HOSTSxDEVICES and a kind"),
+    ],
+)
+def test_devices_to_plan_for_are_read_before_the_data(refused, files, monkeypatch, on, message):
+    def never(*_, **__):
+        raise AssertionError("too late")
+
+    monkeypatch.setattr("madbench.data.load", never)
+    assert message in refused("run", f"--config={files / 'gaussian.py'}", "--dry_run", f"--on={on}")
+
+
+def test_a_config_of_the_other_command(refused, files):
+    path = ROOT / "configs" / "phase.py"
+    line = refused("run", f"--config={path}", f"--workdir={files / 'work'}")
+    assert f"{path} is a config of the other command: madbench phase --config={path}" in line
+    path = files / "gaussian.py"
+    line = refused("phase", f"--config={path}:toy", f"--workdir={files / 'work'}")
+    assert f"a config of the other command: madbench run --config={path}:toy" in line
 
 
 def test_a_workdir_with_other_files(refused, files):
@@ -329,8 +413,14 @@ def test_every_config_opens_with_command_time_and_result(path):
 
 
 CONFIGS = [p.name for p in sorted((ROOT / "configs").glob("*.py")) if p.name != "phase.py"]  # of another command
-ARGUMENTS = ["digits.py:gan", "gaussian.py:memory", "warped_digits.py:tiny", "faces.py:ffhq"]
-LARGE = ("mnist.py", "cifar10.py", "faces.py", "faces.py:ffhq")  # for a cluster, and for data that are not here
+ARGUMENTS = ["digits.py:gan", "gaussian.py:memory", "warped_digits.py:tiny", "faces.py:ffhq", "mnist.py:gan"]
+LARGE = (
+    "mnist.py",
+    "mnist.py:gan",
+    "cifar10.py",
+    "faces.py",
+    "faces.py:ffhq",
+)  # for a cluster, and for data that are not here
 
 
 @pytest.mark.parametrize("name", CONFIGS + ARGUMENTS)
@@ -345,25 +435,71 @@ def test_a_dry_run_of_every_config(capsys, tmp_path, monkeypatch, name):
     on = ["--on=4x8 H100"] if name in LARGE else []
     assert main("run", f"--config={ROOT}/configs/{name}", "--workdir=work", "--dry_run", "--cache=cache", *on) == 0
     assert list(tmp_path.iterdir()) == []
-    config, end = json.JSONDecoder().raw_decode(text := capsys.readouterr().out)
-    facts = dict(re.findall(r"^(\w+) {2,}(\S.*)$", text[end:], re.MULTILINE))
+    facts, config = planned(text := capsys.readouterr().out)
+    assert "changes nothing" not in text
     assert facts.keys() >= {"grid", "plan", "model", "data", "shapes", "FLOPs", "memory", "disk"}
     assert re.match(r"at most \S+ [KMG]?i?B of checkpoints", facts["disk"])
     if on:
-        assert re.match(r"about \d+[hms].* on \d+ devices \(4 hosts x 8 H100, 25%", facts["time"])
+        assert re.match(
+            r"(about \d+[hms].*|under a minute) besides compilation, on \d+ devices \(4 hosts x 8 H100, 25%",
+            facts["time"],
+        )
     elif "steps of" in facts["model"]:
-        assert re.match(r"about \d+[ms].* of the (250|500|750|1000) GFLOP/s", facts["time"])
-    runs, generations = map(int, re.fullmatch(r"(\d+) runs x (\d+) generations", facts["grid"]).groups())
+        assert re.match(
+            r"(about \d+[ms] ?.*|under a minute) besides compilation \(.* of the (250|500|750|1000) GFLOP/s",
+            facts["time"],
+        )
+    grid = re.fullmatch(r"(\d+) runs? x (\d+) generations, seeds? (0|0, 1|0, 1, 2|0, 1, …, \d+|[\d, ]+)", facts["grid"])
+    runs, generations = map(int, grid.groups()[:2])
     own_bias = sum("bias=" in loop for loop in config["loops"])
     cells = own_bias + (len(config["loops"]) - own_bias) * len(config["biases"])
     assert (runs, generations) == (cells * len(config["seeds"]), config["generations"])
-    assert text[end:].count("λ = ") == cells
+    eaten = re.findall(r"^ {14}(.*), λ = ([\d., ]+): (\S.*)$", text, re.MULTILINE)
+    assert [name for name, _, _ in eaten] == config["loops"]
+    assert sum(len(biases.split(", ")) for _, biases, _ in eaten) == cells
+    assert not any(re.search(r"\b0 (real|synthetic)", what) for _, _, what in eaten)
     assert facts["plan"].startswith(f"{runs} runs: pmap over ")
     each = re.fullmatch(r"(\S+) fit \+ (\S+) sampling per run and generation, (\S+) in all", facts["FLOPs"])
     fit, sample, total = map(float, each.groups())
     assert total == pytest.approx((fit + sample) * runs * generations, rel=0.02)
     assert math.isfinite(total)
     assert re.search(r"[1-9]\S* [KMG]?i?B per run", facts["memory"])
+
+
+def test_a_dry_run_names_all_that_a_run_would_lack(capsys, tmp_path, monkeypatch):
+    """A job that exceeds the memory is described all the same, and refused in the last line; weights are noted."""
+    monkeypatch.setattr("madbench.fleet.matmul_rate", lambda *_, **__: 1e12)
+    flags = [f"--config={ROOT}/configs/faces.py:ffhq,256", f"--cache={tmp_path}", "--on=1x8 H100"]
+    assert main("run", "--dry_run", *flags) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"^note +a run would be refused: features 'inception' need weights that are not", text, re.M)
+    assert re.search(rf"^cache +12.8 GiB of decoded images in {tmp_path}/data, which the first run", text, re.M)
+    assert main("run", "--dry_run", *flags, "--config.fleet.memory_fraction=0.01", "--config.data.path=") == 2
+    out, err = capsys.readouterr()
+    assert re.fullmatch(r"(note: [^\n]*\n)?madbench: one run needs about .* GiB and a device has 819 MiB [^\n]*\n", err)
+    facts, config = planned(out)
+    assert facts["plan"].startswith("2 runs: pmap over 8 devices")
+    assert facts.keys() >= {"memory", "time", "disk", "model", "data", "shapes", "FLOPs"}
+    assert config["fleet"]["memory_fraction"] == 0.01
+
+
+def test_a_dry_run_knows_whether_images_are_prepared(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for i in range(9):
+        Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(tmp_path / "photos" / f"{i}.png")
+    (tmp_path / "c.py").write_text(GAUSSIAN.replace("    config.data.d", "    pass  # ").replace(
+        'base("gaussian"', f'base("folder:{tmp_path}/photos"').replace("n_reference = 40", "n_reference = 3"
+    ).replace("n_initial = 40", 'n_initial = 6; config.metrics.names = ("fd",)'))  # fmt: skip
+    cache = tmp_path / "cache"
+    flags = [f"--config={tmp_path}/c.py", f"--cache={cache}", "--dry_run"]
+    assert main("run", *flags) == 0
+    assert (
+        f"cache       576 B of decoded images in {cache}/data, which the first run prepares" in capsys.readouterr().out
+    )
+    data.load(f"folder:{tmp_path}/photos", cache=str(cache), n_reference=3)
+    assert main("run", *flags) == 0
+    assert f"cache       576 B of decoded images in {cache}/data, there already" in capsys.readouterr().out
 
 
 # ----------------------------------------------------------------------------------------------- a workdir and tables
@@ -426,7 +562,7 @@ def test_several_workdirs_make_one_table(workdir, capsys):
         (("{absent}",), "is not a workdir of madbench"),
         (("{files}",), "is not a workdir of madbench"),
         (("{work}", "--format=xls"), "--format=xls"),
-        (("{work}", "--formt=csv"), "Unknown command line flag 'formt'"),
+        (("{work}", "--formt=csv"), "unknown flag --formt; did you mean --format?"),
         (("{work}", "{absent}"), "is not a workdir of madbench"),
     ],
 )

@@ -68,6 +68,40 @@ def test_plain_lines_name_the_wave_where_there_are_several(clock, capsys):
     assert capsys.readouterr().err.startswith("wave 2/2  generation 5/5  evaluate  100%")
 
 
+def test_what_is_not_known_is_left_out(clock, capsys):
+    """A job that goes on in the middle of a generation knows neither a speed nor how long yet."""
+    show = PlainLines(interval=20)
+    show.phase(0, 1, 2, 5, "fit")
+    clock.seconds += 20
+    show.advance(0.3, None)
+    assert capsys.readouterr().err == "generation 2/5  fit        30%\n"
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [
+        (None, ""),
+        (0, ""),
+        (0.123, "0.12 steps/s"),
+        (3.21, "3.2 steps/s"),
+        (9.99, "10 steps/s"),
+        (4321.5, "4,322 steps/s"),
+    ],
+)
+def test_speeds(rate, text):
+    assert display.speed(rate) == text
+
+
+def test_what_takes_long_outside_of_generations_is_said_now_and_then(clock, capsys):
+    show = PlainLines(interval=20)
+    show.say("preparing")
+    show.busy("compiling: 0 of 4")
+    clock.seconds += 21
+    show.busy("compiling: 1 of 4")
+    show.busy("compiling: 2 of 4")
+    assert capsys.readouterr().err.splitlines() == ["preparing", "compiling: 1 of 4"]
+
+
 def test_a_live_line_shows_phase_rate_and_text_as_it_is(monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "160")
@@ -76,6 +110,7 @@ def test_a_live_line_shows_phase_rate_and_text_as_it_is(monkeypatch):
     show = display.make()
     assert isinstance(show, LiveLine)
     show.say("kept as written: [bold]λ[/bold] :smile:")
+    show.busy("compiling: 1 of 4")
     show.phase(0, 1, 3, 9, "sample")
     show.advance(0.25, 4321)
     show.close()

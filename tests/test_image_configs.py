@@ -149,10 +149,10 @@ def test_tiny_ones_are_planned_on_a_folder(photos, tmp_path, name, capsys):
     flags = [f"--config={ROOT / name}", f"--config.data.source=folder:{photos}", f"--cache={tmp_path / 'cache'}"]
     assert cli.main(["madbench", "run", "--dry_run", *flags]) == 0
     text = capsys.readouterr().out
-    plain, _ = json.JSONDecoder().raw_decode(text)
+    plain = json.loads("{" + text.partition("\n\n{")[2])
     assert plain["data"]["source"] == f"folder:{photos}"
     assert (plain["data"]["resolution"], plain["data"]["n_reference"]) == (16, 64)
-    assert "samples of shape (16, 16, 3), 128 to train on, 64 for the metrics" in text
+    assert "samples of shape (16, 16, 3), 2 classes, 128 to train on, 64 for the metrics" in text
     assert not list(tmp_path.iterdir())  # a dry run prepares nothing
     settings = {key: value for key, value in plain["data"].items() if key != "reuse_fresh"}
     source = data.load(**settings, cache=str(tmp_path / "cache"), say=lambda text: None)
@@ -166,7 +166,7 @@ def test_a_dry_run_needs_no_data_and_a_run_says_what_is_missing(tmp_path, capsys
     assert cli.main(["madbench", "run", "--dry_run", *flags]) == 0
     out, err = capsys.readouterr()
     assert "planned for the 70,000 images of config.data.count" in err
-    assert "samples of shape (32, 32, 3), 69900 to train on, 100 for the metrics" in out
+    assert "samples of shape (32, 32, 3), no classes, 69900 to train on, 100 for the metrics" in out
     assert cli.main(["madbench", "run", *flags, f"--workdir={tmp_path / 'work'}"]) == 2
     assert "config.data.source=folder:PATH needs the path of a folder" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -10,7 +10,7 @@ import pytest
 from scipy import signal
 from toys import four_clouds, path, training_set
 
-from madbench import cost, experiment, models, results
+from madbench import cost, experiment, grid, models, results
 from madbench.config import base
 from madbench.errors import UserError
 from madbench.fleet import make_plan
@@ -190,7 +190,7 @@ def test_a_dry_run_at_128x128x3_prints_memory_and_flops(family, tmp_path):
     config.metrics.update({"names": ("precision",), "features": "raw"})
     config.model.update(TRAINERS[family] | {"patch": 8} if family == "diffusion" else TRAINERS[family])
     config.model.update({"batch_size": 8, "steps": 10, "dtype": "bfloat16", "remat": True})
-    text = dry_run.describe(config)
+    text = dry_run.describe(grid.prepare(config, blank=True))
     assert "(128, 128, 3)" in text
     flops = float(re.search(r"FLOPs +(\S+) fit", text)[1])
     memory, unit = re.search(r"memory +(\S+) (\w+) per run", text).groups()

@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from madbench import cli, processes, supervisor
+from madbench import cli, meeting, processes, supervisor
 from madbench.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -145,7 +145,12 @@ def test_several_processes_write_what_one_writes(place, diffusion, number):
     assert metrics(workdir) == diffusion
     assert "2 devices share a run" in ends[0][2]
     assert ends[0][1] == (workdir / "table.md").read_text()
-    assert all(output == error == "" for _, output, error in ends[1:]), "one speaks"
+    for _, output, error in ends[1:]:
+        assert output == ""
+        waits, joined = error.splitlines()  # and from then on one speaks
+        assert re.match(r"waiting for the other (process|3 processes) at 127\.0\.0\.1:\d+, at most 300 s", waits)
+        assert joined == f"all {number} processes have joined; process 0 says how it goes"
+    assert f"all {number} processes have joined\n" in ends[0][2]
     environment = json.loads((workdir / "environment.json").read_text())
     assert environment["processes"] == number
     assert environment["device"]["count"] == 4
@@ -191,7 +196,9 @@ def test_without_the_first_process_the_others_end_too(place, gaussian):
         code, output, error = job.ends()[1]
         assert time.monotonic() - begin < NOTICED
     assert (code, output) == (supervisor.LOST, "")
-    assert re.fullmatch(r"madbench: process 0 of 2 was lost; [^\n]*\n", error)
+    assert re.fullmatch(
+        r"waiting for .*\nall 2 processes have joined.*\nmadbench: process 0 of 2 was lost; .*\n", error
+    )
     assert cli.main(["madbench", "run", f"--config={place}/gaussian.py", f"--workdir={workdir}"]) == 0
     assert metrics(workdir) == gaussian
 
@@ -218,7 +225,12 @@ def test_what_the_first_refuses_all_refuse(place, tmp_path):
         ends = job.ends()
     for code, output, error in ends:
         assert (code, output) == (2, "")
-        assert re.fullmatch(r"madbench: process 0: .* holds other files [^\n]*\n", error)
+        waits, joined, refusal = error.splitlines()
+        assert re.fullmatch(
+            r"waiting for the other process at 127\.0\.0\.1:\d+, at most 300 s \(--initialization_timeout\)", waits
+        )
+        assert joined.startswith("all 2 processes have joined")
+        assert re.fullmatch(r"madbench: process 0: .* holds other files .*", refusal)
 
 
 def test_processes_that_do_not_meet_say_so(place, tmp_path):
@@ -226,7 +238,9 @@ def test_processes_that_do_not_meet_say_so(place, tmp_path):
         job.members[0].kill()
         code, _, error = job.ends()[1]
     assert code == 2
-    assert re.fullmatch(r"madbench: the processes have not met within 2 s at 127\.0\.0\.1:\d+: [^\n]*\n", error)
+    waits, refusal = error.splitlines()
+    assert re.fullmatch(r"waiting for the other process at .*, at most 2 s \(--initialization_timeout\)", waits)
+    assert re.fullmatch(r"madbench: the processes have not met within 2 s at 127\.0\.0\.1:\d+: .*", refusal)
 
 
 @pytest.mark.parametrize(
@@ -253,6 +267,27 @@ def test_errors_of_use(place, tmp_path, capsys, flags, message):
     assert message in error
     assert error.count("\n") == 1
     assert not workdir.exists()
+
+
+def test_without_a_cluster_the_launchers_and_the_flags_are_named(place, tmp_path):
+    told = ("SLURM_", "OMPI_", "KUBERNETES_", "TPU_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(told)}
+    command = [sys.executable, "-m", "madbench", "run", f"--config={place}/gaussian.py", f"--workdir={tmp_path / 'w'}"]
+    done = subprocess.run(
+        [*command, "--distributed"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    line = r"madbench: --distributed: this process was not started by a launcher that JAX knows: srun of SLURM .*"
+    assert re.fullmatch(
+        rf"{line} give --coordinator_address=HOST:PORT --num_processes=N --process_id=I .*\n", done.stderr
+    )
+    assert not (tmp_path / "w").exists()
 
 
 def test_a_taken_port_is_told(place, tmp_path, capsys):
@@ -289,6 +324,18 @@ def test_the_end_of_a_child_is_explained(number, log, code, begins):
     found, text = supervisor.explain(number, log, "madbench: the processes have met", "within 5 s")
     assert found == code
     assert text.startswith(begins)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        (("h:1", 2, 1, 300), "waiting for the other process at h:1, at most 300 s (--initialization_timeout)"),
+        (("h:1", 8, 0, 60), "waiting for the other 7 processes at h:1, at most 60 s (--initialization_timeout)"),
+        ((None, None, None, 5), "waiting for the other processes, at most 5 s (--initialization_timeout)"),
+    ],
+)
+def test_what_is_said_while_the_others_have_not_come(fields, text):
+    assert meeting.Meeting(*fields).waiting == text
 
 
 def test_alone_everything_is_as_without_others():

@@ -15,7 +15,8 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from madbench import checkpoints, cli, stopping
+from madbench import checkpoints, cli, display, experiment, fleet, stopping
+from madbench import config as configs
 from madbench.checkpoints import Progress
 
 # Orbax drops an unfinished read of a damaged file, and its event loop says so when it is collected.
@@ -233,6 +234,64 @@ def test_sigterm_and_ctrl_c_in_the_middle_of_a_fit(place, environment, diffusion
     assert result(workdir) == result(diffusion)
 
 
+class StopWithinTheSecondFit(display.Nothing):
+    """Sends SIGTERM when three of its ten segments are done, and remembers what is said."""
+
+    def __init__(self):
+        self.generation, self.advances, self.said = 0, 0, []
+
+    def say(self, text):
+        self.said.append(text)
+
+    def phase(self, wave, waves, generation, generations, phase):
+        self.generation = generation
+
+    def advance(self, done, steps_per_second):
+        self.advances += self.generation == 2
+        if self.advances == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def shared_run():
+    """One run, on all devices at once, that is long enough for rounding to show."""
+    config = configs.base("mixture", "diffusion")
+    config.data.n_reference = config.n_initial = 40
+    config.seeds = 1
+    config.generations = 3
+    config.metrics.update(names=("fd",), features="raw")
+    config.model.update(width=8, depth=1, steps=20, batch_size=8, sampler_steps=2)
+    return config
+
+
+def distances(workdir):
+    return [json.loads(line)["fd"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_that_devices_share_goes_on_with_fewer_of_them(tmp_path, monkeypatch, environment):
+    """From four to two, in the middle of a fit: what follows differs in its last digits alone."""
+    monkeypatch.setattr("madbench.report.workdir.write", lambda result: [])  # pictures take longer than the runs
+    experiment.run(shared_run(), str(tmp_path / "calm"), show=display.Nothing())
+    workdir = tmp_path / "work"
+    with pytest.raises(stopping.Stopped):
+        experiment.run(shared_run(), str(workdir), show=StopWithinTheSecondFit())
+    assert saved(workdir, Progress(0, 2, 3))
+    begun = (workdir / "metrics.jsonl").read_bytes()
+    fewer = fleet.all_devices()[:2]
+    monkeypatch.setattr(fleet, "all_devices", lambda: fewer)
+    show = StopWithinTheSecondFit()
+    show.advances = 4  # it has stopped before
+    experiment.run(shared_run(), str(workdir), show=show)
+    assert any(line.startswith("1 run: pmap over 2 devices, 2 devices share a run") for line in show.said)
+    assert "resuming at wave 1, generation 2" in show.said
+    speeds = [line for line in show.said if re.match(r"generation \d/3: fit [\d.]+ s, [\d,.]+ steps/s, loss", line)]
+    assert len(speeds) == 2, "one that was resumed in the middle has a speed too"
+    assert (workdir / "metrics.jsonl").read_bytes().startswith(begun)
+    assert begun.count(b"\n") == 1
+    calm = distances(tmp_path / "calm")
+    assert calm[1] != pytest.approx(calm[2], rel=1e-2), "a step more or less would be seen"
+    assert distances(workdir) == pytest.approx(calm, rel=1e-4)
+
+
 def test_a_second_signal_leaves_at_once(capfd):
     with stopping.Signals() as signals:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -346,7 +405,10 @@ def test_rows_that_do_not_fit_the_checkpoint(copy, gaussian, capsys, change, gen
     path.write_bytes(b"".join(change(path.read_bytes().splitlines(keepends=True))))
     code, err = go_on(copy, capsys)
     assert code == 0
-    start = {13: "this job is finished already", 1: "preparing: feature network, floors, compilation"}
+    start = {
+        13: "this job is finished already",
+        1: "preparing: feature network (raw), floors, compilation; this may take minutes",
+    }
     assert start.get(generation, f"resuming at wave 1, generation {generation}") in err.splitlines()
     assert err.count("warning: metrics.jsonl lacks rows") == {13: 0, 12: 1, 1: 2}[generation]
     assert result(copy) == result(gaussian)

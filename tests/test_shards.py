@@ -161,6 +161,16 @@ def test_a_finished_share_resumes_as_itself(place, capsys):
     assert lines(place / "part-2") == before
 
 
+def test_a_share_ends_with_the_command_for_the_table_of_all(place, capsys):
+    capsys.readouterr()
+    assert main("run", f"--config={place}/job.py", f"--workdir={place}/part-2", "--shard=2/4") == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"share 2 of 4 is done; {place}/part-2/table.md is of this share alone.\n")
+    assert out.endswith(f"\n\n    madbench table {place}/part-2 DIR ...\n")
+    assert (place / "part-2" / "table.md").is_file()
+    assert "share" not in table(capsys, [place / "whole"], "csv")
+
+
 def test_a_dry_run_shows_the_share(place, capsys):
     assert main("run", f"--config={place}/job.py", "--shard=2/4", "--dry_run") == 0
     assert "share 2 of 4 of 6 runs: 2 runs x 2 generations" in capsys.readouterr().out

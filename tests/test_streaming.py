@@ -173,7 +173,7 @@ def test_the_disk_that_pools_take_is_known_beforehand(tmp_path, monkeypatch):
     job = grid.prepare(made)
     # Two loops and seeds, 200 samples each of 64 floats, in nine files, of all generations that are remembered.
     assert stage.disk_bytes(job) == 2 * 2 * 9 * (200 * (64 * 4 + 72) + 2**17)
-    assert "6.75 MiB of synthetic samples (pools/)" in dry_run.describe(made)
+    assert "6.75 MiB of synthetic samples (pools/)" in dry_run.describe(grid.prepare(made, blank=True))
     usage = dataclasses.make_dataclass("usage", ["free"])
     monkeypatch.setattr(stage.shutil, "disk_usage", lambda _: usage(2**20))
     with pytest.raises(UserError, match=r"need about 6.75 MiB of disk, and .* has 1 MiB"):

@@ -175,12 +175,13 @@ def _quiet() -> Iterator[None]:
 
 def _check_prepared(builder: Any, name: str, data_dir: str) -> None:
     if not builder.info.splits:
-        raise UserError(f"{name} is not prepared in {builder.data_dir}; once: {_command(name, data_dir)}")
+        raise UserError(f"{name} is not prepared in {builder.data_dir}; once:", _command(name, data_dir))
     formats = {found.value for found in builder.info.available_file_formats()}
     if not formats & {"array_record", "parquet"}:  # tfds convert_format needs Apache Beam besides
         raise UserError(
             f"{name} is prepared as {', '.join(sorted(formats))} in {builder.data_dir}, which TensorFlow alone reads; "
-            f"prepare it in another config.data.data_dir, once: {_command(name, 'DATA_DIR')}"
+            "prepare it in another config.data.data_dir, once:",
+            _command(name, "DATA_DIR"),
         )
 
 

@@ -115,8 +115,10 @@ def _simulation(plain, cells, others, measured: int) -> gaussian.Simulation:
 def _simulated(plain: dict[str, Any], path: pathlib.Path, cache: str, show: display.Display) -> Found:
     loops = simulation(plain)
     begin = time.monotonic()
-    real = _real_only(plain, loops.cells)
     show.say(f"{loops.n_loops:,} loops, {loops.generations:,} generations of them in all")
+    show.say("preparing: the curve of purely real fits, compilation; this may take a minute")
+    show.busy("preparing: real-only curve")
+    real = _real_only(plain, loops.cells)
     middle = time.monotonic()
     show.phase(0, 1, 1, 1, "loops")
     distances = loops.run(lambda share: show.advance(share, None))
@@ -229,30 +231,30 @@ def _converged(values: np.ndarray) -> tuple[float, str]:
 
 
 def describe(config: Any, cache: str = DEFAULT_CACHE) -> str:
-    """The resolved config, the grid, FLOPs and the time they take, as text. Writes nothing.
+    """The grid, FLOPs, the time they take, and last the resolved config, as text. Writes nothing.
 
     Raises:
       UserError: whatever is wrong with the config; one line.
     """
     plain = _checked(config, cache)
     cells = settings.cells(plain)
-    lines = [json.dumps(plain, indent=2), "", f"grid        {len(cells)} cells x {len(plain['seeds'])} seeds"]
-    for bias in plain["biases"]:
-        here = [cell for cell in cells if cell.bias == bias]
-        n_s = [cell.n_synthetic for cell in here]
-        sizes = f"n_r {here[0].n_real} … {here[-1].n_real}, n_s {min(n_s)} … {max(n_s)}"
-        lines.append(f"              λ = {bias:g}: {len(here)} cells, {sizes}")
+    n_s = [cell.n_synthetic for cell in cells]  # the same sizes for every λ
+    lines = [
+        f"grid        {len(cells)} cells x {len(plain['seeds'])} seeds: n_r {cells[0].n_real} … {cells[-1].n_real}, "
+        f"n_s {min(n_s)} … {max(n_s)}, λ = {', '.join(f'{bias:g}' for bias in plain['biases'])}"
+    ]
+    config = ["", json.dumps(plain, indent=2)]
     if settings.is_exact(plain):
-        return "\n".join(lines + _describe_simulation(simulation(plain)))
+        return "\n".join(lines + _describe_simulation(simulation(plain)) + config)
     rate = fleet.matmul_rate(1024)
     for name, job in zip(("loops", "real-only"), trained.prepare(plain, cache), strict=True):
         flops = (job.fit_flops() + job.sample_flops()) * job.generations * len(job.runs)
         lines.append(
-            f"{name:<11} {len(job.runs)} runs x {job.generations} generations, {flops:.3g} FLOPs, about "
-            f"{display.duration(flops / rate)} at the rate of a large matrix product; {job.plan}"
+            f"{name:<11} {len(job.runs)} runs x {job.generations} generations, {flops:.3g} FLOPs, "
+            f"{_about(flops / rate)} at the rate of a large matrix product; {job.plan}"
         )
         lines += [f"note        {note}" for note in job.notes]
-    return "\n".join(lines)
+    return "\n".join(lines + config)
 
 
 def _describe_simulation(loops: gaussian.Simulation) -> list[str]:
@@ -266,8 +268,12 @@ def _describe_simulation(loops: gaussian.Simulation) -> list[str]:
         f"{loops.measured} that are averaged, up to {when.stride} apart",
         f"shapes      {loops.chunk} cells x {len(loops.seeds)} seeds a call, {len(loops.calls)} calls",
         f"FLOPs       {loops.flops():.3g} in matrix products, over {loops.generations:,} loop-generations",
-        f"time        about {display.duration(seconds / share)}, from {once.n_loops} loops",
+        f"time        {_about(seconds / share)}, from {once.n_loops} loops",
     ]
+
+
+def _about(seconds: float) -> str:
+    return f"about {display.duration(seconds)}" if seconds >= 60 else "under a minute"
 
 
 def _timed(function: Callable[[], Any]) -> float:

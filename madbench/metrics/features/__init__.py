@@ -5,11 +5,13 @@ import pathlib
 from types import ModuleType
 
 from madbench.errors import UserError
+from madbench.metrics.features import weights
 from madbench.metrics.features.extractor import Extractor
 
 # config.metrics.features, or what stands before its colon -> module with `check(shape, num_classes)`,
 # `dim(shape, cache) -> int` and `build(pool, num_classes, cache) -> Extractor`. A module that reads published weights
-# names their FILES, and the last two then take the `path` behind the colon as well.
+# names their FILES, their SOURCE for people, and the DIM of the usual ones; the last two functions then take the `path`
+# behind the colon as well.
 FEATURES = {
     "dinov2": "madbench.metrics.features.dinov2",
     "inception": "madbench.metrics.features.inception",
@@ -23,13 +25,30 @@ def check(features: str, shape: tuple[int, ...], num_classes: int) -> None:
     _find(features)[0].check(shape, num_classes)
 
 
-def dim(features: str, shape: tuple[int, ...], cache: str) -> int:
+def missing(features: str, cache: str) -> str:
+    """What `build` refuses where the file of published weights is not there, one line; else ""."""
+    module, path = _find(features)
+    if not hasattr(module, "FILES"):
+        return ""
+    try:
+        name = str(features).partition(":")[0]
+        weights.locate(name, path.get("path", ""), _expanded(cache), module.FILES, module.SOURCE)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def dim(features: str, shape: tuple[int, ...], cache: str, *, blank: bool = False) -> int:
     """How many numbers the features of a sample of `shape` are; nothing is trained or computed for it.
+
+    With `blank`, of the usual network where the file that says it is missing.
 
     Raises:
       UserError: the file of published weights says it, and is missing or no such file.
     """
     module, path = _find(features)
+    if blank and missing(features, cache):
+        return module.DIM
     return module.dim(shape, _expanded(cache), **path)
 
 

@@ -30,6 +30,7 @@ SOURCE = (
     "model.safetensors from https://huggingface.co/facebook/dinov2-large, or dinov2_vitl14_pretrain.pth from "
     "https://github.com/facebookresearch/dinov2"
 )
+DIM = 1024  # of the large network, which is the usual one
 SIZES = {384: "s14", 768: "b14", 1024: "l14", 1536: "g14"}
 CLASS_TOKEN = ("embeddings.cls_token", "cls_token")
 

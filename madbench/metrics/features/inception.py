@@ -15,6 +15,7 @@ from madbench.metrics.features.extractor import Extractor
 
 VERSION = 1
 BATCH = 32
+DIM = network.DIM
 # One file under two names; 95,628,359 bytes.
 FILES = ("pt_inception-2015-12-05-6726825d.pth", "weights-inception-2015-12-05-6726825d.pth")
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
