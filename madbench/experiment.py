@@ -296,7 +296,7 @@ class _Experiment:
             arrays["measured"] = out["samples"]
         for kind, array in arrays.items():
             for each, x in zip(runs, array, strict=True):
-                folder = self.path / "samples" / results.slug(each.loop.name, each.bias, each.seed)
+                folder = self.path / "samples" / each.slug
                 folder.mkdir(parents=True, exist_ok=True)
                 np.savez_compressed(folder / f"{kind}-{generation:04d}.npz", x=x)
 

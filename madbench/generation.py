@@ -147,30 +147,50 @@ class Generation:
           where they are kept "samples" [n_samples, *shape], as they are stored: those that the metrics see.
         """
         kept, work = carry
-        source = shared.source
-        training_set = self._training_set(shared, cell, kept, work, t)
-        n_real, n_synthetic = training_set.counts()
-        samples, n = self._drawn(source, cell, work.state, t), self.n_drawn
-        # Only what this loop's memory or the metrics see: `n` follows from the whole grid.
-        seen = jnp.arange(n) < jnp.maximum(cell.loop.n_synthetic, self.n_samples)
-        good = jnp.all(jnp.isfinite(samples.x.reshape(n, -1)), axis=1)
-        alive = kept.alive & jnp.all(good | ~seen) & finite(work.state)
-        samples = samples._replace(x=encode(clip(samples.x, source.bounds), source.stored))
-        out = {
-            "seen": Seen(
-                self._features(shared, decode(samples.x[: self.n_samples])),
-                self._training(shared, training_set) if self.evaluator.needs_training else None,
-            ),
-            "n_real": n_real,
-            "n_synthetic": n_synthetic,
-            "alive": alive,
-        }
-        if self.n_grid:
-            out["grid"] = self._grid(shared, cell, work)
+        size = self.sampled_at_once(shared.source)
+        draw = lambda index: self.sample(shared, cell, (work, index), t)
+        if size == self.n_drawn:
+            samples, good = draw(jnp.int32(0))
+        else:
+            samples, good = jax.lax.map(draw, jnp.arange(-(-self.n_drawn // size), dtype=jnp.int32))
+            samples = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[: self.n_drawn], samples)
+        kept, out = self.close(shared, cell, (kept, work, jnp.all(good)), t)
+        training = None
+        if self.evaluator.needs_training:
+            training = self._training(shared, self._training_set(shared, cell, kept, work, t))
+        out["seen"] = Seen(self._features(shared, decode(samples.x[: self.n_samples])), training)
         if self.keeps_samples:
             out["samples"] = samples.x[: self.n_samples]
-        params = work.state.params if self.finetunes else ()
-        return Kept(loops.remember(kept.memory, samples, t), params, alive), out
+        return kept._replace(memory=loops.remember(kept.memory, samples, t)), out
+
+    def sample(
+        self, shared: Shared, cell: Cell, carry: tuple[Work, jax.Array], t: jax.Array
+    ) -> tuple[Samples, jax.Array]:
+        """Block `carry[1]` of the generation's samples, as they are kept, and whether all that are seen are finite."""
+        work, index = carry
+        size = self.sampled_at_once(shared.source)
+        samples = self.drawn_block(cell, work.state, size, t, index)
+        row = index * size + jnp.arange(size)
+        seen = row < jnp.maximum(cell.loop.n_synthetic, self.n_samples)
+        good = jnp.all(jnp.isfinite(samples.x.reshape(size, -1)), axis=1)
+        x = encode(clip(samples.x, shared.source.bounds), shared.source.stored)
+        return samples._replace(x=x), jnp.all(good | ~seen)
+
+    def close(
+        self, shared: Shared, cell: Cell, carry: tuple[Kept, Work, jax.Array], t: jax.Array
+    ) -> tuple[Kept, dict[str, jax.Array]]:
+        """What is kept, and what rows and pictures show; `carry[2]`: whether all samples were finite."""
+        kept, work, good = carry
+        n_real, n_synthetic = self._training_set(shared, cell, kept, work, t).counts()
+        alive = kept.alive & good & finite(work.state)
+        out = {"n_real": n_real, "n_synthetic": n_synthetic, "alive": alive}
+        if self.n_grid:
+            out["grid"] = self._grid(shared, cell, work)
+        return kept._replace(params=work.state.params if self.finetunes else (), alive=alive), out
+
+    def sampled_at_once(self, source: Any) -> int:
+        """Samples of one call of `sample`: a block, or all where they are fewer."""
+        return min(self.block(source), self.n_drawn)
 
     def evaluate(self, shared: Shared, cell: Cell, seen: Seen, t: jax.Array) -> dict:
         """Each metric's state; traced with 64-bit types enabled."""
@@ -192,15 +212,6 @@ class Generation:
     def n_drawn(self) -> int:
         """Synthetic samples of a generation."""
         return max(self.n_samples, self.shapes.rows)
-
-    def _drawn(self, source: Any, cell: Cell, state: Any, t: jax.Array) -> Samples:
-        """All of them."""
-        size, n = self.block(source), self.n_drawn
-        if n <= size:
-            return self.drawn_block(cell, state, n, t, jnp.int32(0))
-        blocks = jnp.arange(-(-n // size), dtype=jnp.int32)
-        samples = jax.lax.map(lambda index: self.drawn_block(cell, state, size, t, index), blocks)
-        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], samples)
 
     def _fit_key(self, cell: Cell, t: jax.Array) -> jax.Array:
         return key_for(cell.seed, t, Role.FIT)

@@ -1,6 +1,5 @@
 """From a resolved config to a job: the grid of runs, the model, the plan. Checks everything and writes nothing."""
 
-import contextlib
 import dataclasses
 import functools
 from functools import cached_property
@@ -11,25 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from madbench import config as configs
-from madbench import cost, data, fleet, loops, models, results
+from madbench import cost, data, feasible, fleet, loops, models
 from madbench import machine as machines
-from madbench.data.source import at_most_a_third
 from madbench.errors import UserError
 from madbench.generation import Cell, Generation, Kept, Shared, Work, see
 from madbench.metrics import Evaluator, Known, features, select
 from madbench.metrics.features import Extractor
+from madbench.runs import Run
 from madbench.streaming import plan as streaming
 
 DEFAULT_CACHE = data.DEFAULT_CACHE
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One run of the grid."""
-
-    loop: loops.Loop
-    bias: float
-    seed: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,22 +153,22 @@ def prepare(
     parsed = [loops.parse(text, plain["n_initial"]) for text in plain["loops"]]
     source = open_source(plain, cache, blank=blank)
     metrics = select(plain["metrics"]["names"], _known(source, plain["metrics"]["features"]))
-    _check_reference(metrics, source)
+    feasible.check_reference(metrics, source)
     features.check(plain["metrics"]["features"], source.shape, source.num_classes)
-    notes = _same_loops(parsed) + _check_real_data(parsed, source, plain["generations"], reuse)
+    notes = feasible.same_loops(parsed) + feasible.check_real_data(parsed, source, plain["generations"], reuse)
     runs = [
         Run(loop, bias, seed)
         for loop in parsed
         for bias in (plain["biases"] if loop.bias is None else [loop.bias])
         for seed in plain["seeds"]
     ]
-    _check_names(runs)
+    feasible.check_names(runs)
     shapes = loops.dims(parsed, plain["generations"])
 
     given = models.Given(source.shape, source.num_classes, source.bounds, shapes.capacity)
     family = models.build(given=given, **plain["model"])
-    _check_family(family, plain, parsed, runs)
-    notes += _without_effect(given, family, plain["model"])
+    feasible.check_family(family, plain, parsed, runs)
+    notes += feasible.without_effect(given, family, plain["model"])
     generation = Generation(
         family=family,
         shapes=shapes,
@@ -234,19 +224,6 @@ def _drifts(source: data.Source) -> bool:
     return source.density is not None and source.shape in ((1,), (2,))
 
 
-def _check_names(runs: list[Run]) -> None:
-    """Refuses runs whose files would have one name: "ratio=1e+1" and "ratio=1e-1", or one loop in two spellings."""
-    names: dict[str, Run] = {}
-    for run in runs:
-        name = results.slug(run.loop.name, run.bias, run.seed)
-        if name in names:
-            raise UserError(
-                f"loops {names[name].loop.name} and {run.loop.name} would share the files of {name}; write numbers and "
-                "quotes in another way, or leave one out"
-            )
-        names[name] = run
-
-
 def open_source(config: Any, cache: str, *, blank: bool = False) -> data.Source:
     """The source of a config, `ConfigDict` or resolved; what has to be prepared is, unless `blank`."""
     plain = config if isinstance(config, dict) else configs.resolve(config)
@@ -268,91 +245,11 @@ def _memory(generation: Generation, source: data.Source, costs: dict[str, cost.C
     return cost.tree_bytes(generation.blank(source)) + max(c.peak_bytes for c in costs.values())
 
 
-def _same_loops(parsed: list[loops.Loop]) -> list[str]:
-    """A note on each loop that has another's settings: presets of different papers may agree."""
-    return [
-        f"loops {other.name} and {loop.name} are the same loop under two names"
-        for i, loop in enumerate(parsed)
-        for other in parsed[:i]
-        if dataclasses.replace(other, name=loop.name) == loop
-    ]
-
-
-def _without_effect(given: models.Given, family: models.Family, settings: dict[str, Any]) -> list[str]:
-    """A note on each setting of the model that was changed and changes nothing: another word made it idle."""
-    defaults = models.FAMILIES.settings(settings["family"])
-    notes = []
-    for name in (name for name, value in settings.items() if name in defaults and value != defaults[name]):
-        # A default of 0 may stand for what is given: then another number tells whether any would do.
-        others = [defaults[name], *([2 * settings[name]] if type(settings[name]) in (int, float) else [])]
-        with contextlib.suppress(UserError):  # another does not go with the rest: so it matters
-            if all(models.build(given=given, **settings | {name: other}) == family for other in others):
-                notes.append(f"config.model.{name}={settings[name]!r} changes nothing beside the other settings")
-    return notes
-
-
 def _known(source: data.Source, feature_name: str) -> Known:
     """Modes and moments are those of the samples; features other than "raw" see them elsewhere."""
     if feature_name != "raw":
         return Known(num_classes=source.num_classes, training=True)
     return Known(source.modes, source.moments, source.num_classes, training=True)
-
-
-def _check_reference(metrics, source) -> None:
-    n_reference = source.reference.x.shape[0]
-    for metric in metrics:
-        if n_reference < metric.min_samples:
-            raise UserError(
-                f"config.data.n_reference must be at least {metric.min_samples} for {metric.name}, not {n_reference}"
-            )
-
-
-def _check_real_data(parsed, source, generations: int, reuse: bool) -> list[str]:
-    """Refuses loops that need more real samples than there are."""
-    if source.available is None:
-        return []
-    n_reference = source.reference.x.shape[0]
-    total = n_reference + source.available
-    if 2 * n_reference > source.available:
-        raise UserError(
-            f"config.data.n_reference={n_reference} leaves {source.available} of the {total} samples to train on, and "
-            f"the metrics' floors draw two real sets of that size from them; {at_most_a_third(total)}"
-        )
-    notes = []
-    for loop in parsed:
-        needed = loop.real_needed(generations)
-        if loop.n_initial > source.available or (needed > source.available and not reuse):
-            reusable = ", or set config.data.reuse_fresh=True" if loop.n_initial <= source.available else ""
-            raise UserError(
-                f"loop {loop.name} needs {needed} real samples ({loop.n_initial} initial, then {loop.n_fresh} fresh in "
-                f"each of {generations - 1} generations), and the training pool of {source.name} has "
-                f"{source.available}; lower n_initial, n_fresh or generations{reusable}"
-            )
-        if needed > source.available:
-            notes.append(f"loop {loop.name} meets fresh samples more than once: {needed} of {source.available}")
-    return notes
-
-
-def _check_family(family, plain, parsed, runs) -> None:
-    for loop in parsed:
-        for t in range(1, plain["generations"] + 1):
-            size = loop.size(t)
-            if size < family.min_samples:
-                raise UserError(
-                    f"loop {loop.name}: generation {t} trains on {size} sample(s), and {plain['model']['family']} "
-                    f"needs at least {family.min_samples}; let the loop have more, or change the model's settings"
-                )
-            if size < family.batch_size:
-                raise UserError(
-                    f"loop {loop.name}: generation {t} trains on {size} samples, fewer than "
-                    f"config.model.batch_size={family.batch_size}; lower that, or let the loop have more (n_initial, …)"
-                )
-    biased = [run for run in runs if run.bias != 1]
-    if biased and family.bias_refusal:
-        raise UserError(
-            f"λ={biased[0].bias:g} has no meaning for this {plain['model']['family']}: {family.bias_refusal}; "
-            "set config.biases=(1.0,)"
-        )
 
 
 def _inputs(source: data.Source, run: Run, feature_dim: int) -> tuple[Shared, Cell, Any]:

@@ -143,6 +143,7 @@ def together[T](function: Callable[[], T], *, first_only: bool = False) -> T | N
     """
     if jax.process_count() == 1:
         return function()
+    letter = {"value": None}
     found = None
     try:
         if is_first() or not first_only:
@@ -151,9 +152,8 @@ def together[T](function: Callable[[], T], *, first_only: bool = False) -> T | N
         raise  # all have it already
     except (UserError, OSError) as error:
         command = getattr(error, "command", "")
-        text = " ".join(str(error).removesuffix(command).split())
-        _open(_letters(json.dumps({"refusal": text, "command": command})))
-    exchange(None)
+        letter = {"refusal": " ".join(str(error).removesuffix(command).split()), "command": command}
+    _open(_letters(json.dumps(letter)))
     return found
 
 

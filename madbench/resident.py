@@ -59,12 +59,12 @@ class Resident:
         """(kept, what the metrics see, what rows and pictures show: for the host); see `Generation.finish`."""
         kept, out = jax.block_until_ready(self.programs["finish"](self.shared, cells, (kept, work), t))
         seen = out.pop("seen")
+        if self.job.generation.features_on_host:
+            seen = self.fleet.on_host(lambda samples: see(samples, self.features), seen, len(runs))
         return kept, seen, self.fleet.gather(out, len(runs))
 
     def evaluate(self, cells: Any, seen: Seen, t: np.int32, runs: list[grid.Run]) -> Any:
         """The metrics' states, for the host."""
-        if self.job.generation.features_on_host:
-            seen = self.fleet.on_host(lambda samples: see(samples, self.features), seen, len(runs))
         return self.fleet.gather(self.programs["evaluate"](self.shared, cells, seen, t), len(runs))
 
     def saved(self, t: np.int32, runs: list[grid.Run]) -> None:

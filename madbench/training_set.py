@@ -41,7 +41,7 @@ class TrainingSet:
 
     def drawn(self, step: jax.Array, n: int) -> jax.Array:
         """Which samples those are, int32 `[n]`, below `size`."""
-        return jax.random.randint(jax.random.fold_in(self.key, step), (n,), 0, self.size)
+        return drawn(self.key, self.size, step, n)
 
     def everything(self) -> tuple[Samples, jax.Array]:
         """All samples `[capacity, ...]`, and their weights: 1.0 for members, 0.0 for padding, whose samples are 0."""
@@ -59,13 +59,8 @@ class TrainingSet:
     def _read(self, address: jax.Array) -> Samples:
         real = self.source.at(self.order, jnp.maximum(address, 0))
         row = jnp.maximum(-1 - address, 0)
-
-        def pick(real_leaf, memory_leaf):
-            synthetic = decode(memory_leaf.reshape(-1, *memory_leaf.shape[2:])[row])
-            is_real = (address >= 0).reshape(-1, *(1,) * (synthetic.ndim - 1))
-            return jnp.where(is_real, real_leaf, synthetic)
-
-        return jax.tree.map(pick, real, self.memory)
+        x, y = (leaf.reshape(-1, *leaf.shape[2:])[row] for leaf in self.memory)
+        return choose(address, real, Samples(decode(x), y))
 
 
 @jax.tree_util.register_dataclass
@@ -84,6 +79,17 @@ class GatheredSet:
 
     def everything(self) -> tuple[Samples, jax.Array]:
         return _without_padding(self.samples, self.size)
+
+
+def drawn(key: jax.Array, size: jax.Array, step: jax.Array, n: int) -> jax.Array:
+    """Which of `size` samples step `step` reads, int32 `[n]`: uniformly, with replacement."""
+    return jax.random.randint(jax.random.fold_in(key, step), (n,), 0, size)
+
+
+def choose(address: jax.Array, real: Samples, synthetic: Samples) -> Samples:
+    """Of two samples for each address, the one that it says."""
+    is_real = lambda a: (address >= 0).reshape(-1, *(1,) * (a.ndim - 1))
+    return jax.tree.map(lambda r, s: jnp.where(is_real(r), r, s), real, synthetic)
 
 
 def _without_padding(samples: Samples, size: jax.Array) -> tuple[Samples, jax.Array]:

@@ -49,7 +49,7 @@ def batches(family: Any, source: Any, steps: int) -> Batches:
     size = (steps, family.batches * family.batch_size)
     x = jax.ShapeDtypeStruct((*size, *source.shape), source.stored)
     whole = jax.ShapeDtypeStruct(size, jnp.int32)
-    return Batches(Samples(x, whole), whole if source.available is None else None)
+    return Batches(Samples(x, whole), whole)
 
 
 def streamed(generation: Generation) -> StreamedGeneration:

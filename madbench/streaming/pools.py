@@ -85,11 +85,12 @@ class Writer:
         """
         from array_record.python.array_record_module import ArrayRecordWriter
 
+        records = self._pool.records(samples)
         with self._explained():
             if self._file is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = ArrayRecordWriter(str(self._draft), _OPTIONS)
-            for record in self._pool.records(samples):
+            for record in records:
                 self._file.write(record)
                 self._digest.update(record)
 

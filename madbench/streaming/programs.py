@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from madbench.generation import Cell, Generation, Kept, Shared, Work, clip, finite
-from madbench.samples import Samples, decode, encode
+from madbench.generation import Cell, Generation, Kept, Shared, Work
+from madbench.randomness import Role, key_for
+from madbench.samples import Samples, decode
+from madbench.training_set import choose, drawn
 
 
 class Batches(NamedTuple):
@@ -43,11 +45,9 @@ class StreamedSet:
     def batch(self, step: jax.Array, n: int) -> Samples:
         rows, address = jax.tree.map(lambda a: a[step - self.first], self.batches)
         rows = Samples(decode(rows.x), rows.y)
-        if address is None:
+        if self.source.available is not None:
             return rows
-        real = self.source.at(self.order, jnp.maximum(address, 0))
-        is_real = lambda a: (address >= 0).reshape(-1, *(1,) * (a.ndim - 1))
-        return jax.tree.map(lambda r, s: jnp.where(is_real(s), r, s), real, rows)
+        return choose(address, self.source.at(self.order, jnp.maximum(address, 0)), rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,11 +63,11 @@ class StreamedGeneration(Generation):
 
     def addresses(self, shared: Shared, cell: Cell, work: Work, t: jax.Array) -> jax.Array:
         """What the next segment of the fit reads, int32 `[step, n]`: see `_places`."""
-        training_set = self._training_set(shared, cell, Kept(None, None, None), work, t)
+        key = key_for(cell.seed, t, Role.BATCH)
         n = self.family.batches * self.family.batch_size
         steps = work.state.step + jnp.arange(self.family.steps // self.family.segments)
-        drawn = jax.vmap(lambda step: training_set.drawn(step, n))(steps)
-        return self._places(shared, work, work.address[drawn])
+        index = jax.vmap(lambda step: drawn(key, work.size, step, n))(steps)
+        return self._places(shared, work, work.address[index])
 
     def members(self, shared: Shared, cell: Cell, work: Work, t: jax.Array) -> jax.Array:
         """The whole training set, int32 `[capacity]`; what lies beyond its size is padding."""
@@ -79,35 +79,6 @@ class StreamedGeneration(Generation):
         training_set = StreamedSet(batches, work.state.step, work.size, shared.source, work.order)
         state, curve = self.family.fit(self._fit_key(cell, t), training_set, work.state)
         return work._replace(state=state), curve
-
-    def sample(
-        self, shared: Shared, cell: Cell, carry: tuple[Work, jax.Array], t: jax.Array
-    ) -> tuple[Samples, jax.Array]:
-        """Block `carry[1]` of the generation's samples, as they are kept, and whether all that are seen are finite."""
-        work, index = carry
-        size = self.sampled_at_once(shared.source)
-        samples = self.drawn_block(cell, work.state, size, t, index)
-        row = index * size + jnp.arange(size)
-        seen = row < jnp.maximum(cell.loop.n_synthetic, self.n_samples)
-        good = jnp.all(jnp.isfinite(samples.x.reshape(size, -1)), axis=1)
-        x = encode(clip(samples.x, shared.source.bounds), shared.source.stored)
-        return samples._replace(x=x), jnp.all(good | ~seen)
-
-    def close(
-        self, shared: Shared, cell: Cell, carry: tuple[Kept, Work, jax.Array], t: jax.Array
-    ) -> tuple[Kept, dict[str, jax.Array]]:
-        """What is kept, and what rows and pictures show; `carry[2]`: whether all samples were finite."""
-        kept, work, good = carry
-        n_real, n_synthetic = self._training_set(shared, cell, kept, work, t).counts()
-        alive = kept.alive & good & finite(work.state)
-        out = {"n_real": n_real, "n_synthetic": n_synthetic, "alive": alive}
-        if self.n_grid:
-            out["grid"] = self._grid(shared, cell, work)
-        return kept._replace(params=work.state.params if self.finetunes else (), alive=alive), out
-
-    def sampled_at_once(self, source: Any) -> int:
-        """Samples of one call of `sample`: a block, or all where they are fewer."""
-        return min(self.block(source), self.n_drawn)
 
     def _places(self, shared: Shared, work: Work, address: jax.Array) -> jax.Array:
         """Addresses with the positions of real samples turned into places in the pool, where there is one."""

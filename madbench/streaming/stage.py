@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from madbench import fleet, grid, processes, results
+from madbench import fleet, grid, processes
 from madbench.errors import UserError
 from madbench.generation import Kept, Seen, Work
 from madbench.metrics import Training
@@ -86,9 +86,6 @@ class Streamed(Resident):
         # What follows the gathering may read what any process has written before it.
         return kept, self.fleet.place(features, n), self.fleet.gather(out, n)
 
-    def evaluate(self, cells: Any, seen: Seen, t: np.int32, runs: list[grid.Run]) -> Any:
-        return self.fleet.gather(self.programs["evaluate"](self.shared, cells, seen, t), len(runs))
-
     def saved(self, t: np.int32, runs: list[grid.Run]) -> None:
         """Deletes what neither the next generation remembers nor that of any checkpoint that is kept."""
         oldest = int(t) + 2 - self.job.config["keep_checkpoints"]
@@ -117,7 +114,7 @@ class Streamed(Resident):
     def _batches(self, address: np.ndarray) -> Batches:
         rows = [self._rows(i, each.reshape(-1)) for i, each in enumerate(address)]
         whole = [np.stack(leaves).reshape(*address.shape, *leaves[0].shape[1:]) for leaves in zip(*rows, strict=True)]
-        return Batches(Samples(*whole), address if self.job.source.available is None else None)
+        return Batches(Samples(*whole), address)
 
     def _rows(self, run: int, address: np.ndarray) -> Samples:
         """What lies at `address [n]`, as it is kept; zeros for the real samples of an endless source."""
@@ -135,7 +132,7 @@ class Streamed(Resident):
     def _open(self, runs: list[grid.Run], t: int) -> None:
         """Readers of what this process's runs remember in generation `t`, and where each slot begins in them."""
         own = [runs[i] for i in self.fleet.own_runs(len(runs))]
-        names = (t, [run_name(run) for run in own])
+        names = (t, [run.slug for run in own])
         if self._readers[0] == names:
             return
         slots = self.job.generation.shapes.slots
@@ -145,7 +142,7 @@ class Streamed(Resident):
         for run, reader in zip(own, self._readers[1], strict=True):
             if len(reader) != len(remembered) * run.loop.n_synthetic:
                 raise UserError(
-                    f"{self._folder / run_name(run)} does not hold the samples that were written there; see that every "
+                    f"{self._folder / run.slug} does not hold the samples that were written there; see that every "
                     "process sees the same --workdir, and run the same command again"
                 )
         self._begin = np.zeros((len(own), slots), np.int64)
@@ -219,11 +216,7 @@ def batches(job: grid.Job) -> Batches:
 
 def pool(job: grid.Job, folder: pathlib.Path, run: grid.Run) -> Pool:
     """Where a run's synthetic samples lie."""
-    return Pool(folder / run_name(run), job.source.shape, job.source.stored)
-
-
-def run_name(run: grid.Run) -> str:
-    return results.slug(run.loop.name, run.bias, run.seed)
+    return Pool(folder / run.slug, job.source.shape, job.source.stored)
 
 
 def disk_bytes(job: grid.Job) -> int:
