@@ -1,6 +1,7 @@
 """The image GAN's networks against references, both trainers at image scale, and their plan."""
 
 import dataclasses
+import functools
 import re
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import signal
-from toys import four_clouds, path, training_set
+from toys import four_clouds, path, tiny, training_set
 
 from madbench import cost, experiment, grid, models, results
 from madbench.config import base
@@ -113,19 +114,27 @@ def test_the_discriminator_sees_image_and_label():
     assert jnp.abs(out - net.apply(params, x[::-1], label)).max() > 1e-4
 
 
+@functools.cache
+def judgement(**settings):
+    """First state, and the discriminator's loss and gradient on samples of the model's own: of one such GAN."""
+    model = gan(**settings)
+    state = jax.jit(model.init)(jax.random.key(0))
+    real, label = np.random.default_rng(1).normal(size=(6, 8, 8, 1)).astype(np.float32), jnp.arange(6) % 3
+
+    @jax.jit
+    def judge(state):
+        fake = model.sample(jax.random.key(1), state, 6, 1.0).x
+        of = lambda p: model._discriminator_loss(p, real, fake, label, jnp.zeros(6))
+        return jax.value_and_grad(of)(state.params["discriminator"])
+
+    return state, *judge(state)
+
+
 @pytest.mark.parametrize("change", [{"remat": True}, {"dtype": "bfloat16"}], ids=["remat", "bfloat16"])
 def test_remat_and_half_precision_change_no_weight_and_hardly_a_value(change):
-    plain, other = gan(), gan(**change)
-    state = plain.init(jax.random.key(0))
-    jax.tree.map(np.testing.assert_array_equal, state, other.init(jax.random.key(0)))
+    (state, a, slope_a), (other, b, slope_b) = judgement(), judgement(**change)
+    jax.tree.map(np.testing.assert_array_equal, state, other)
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
-    real, label = normal(6, 8, 8, 1), jnp.arange(6) % 3
-    losses = []
-    for model in (plain, other):
-        fake = model.sample(jax.random.key(1), state, 6, 1.0).x
-        of = lambda p, model=model, fake=fake: model._discriminator_loss(p, real, fake, label, jnp.zeros(6))
-        losses.append(jax.value_and_grad(of)(state.params["discriminator"]))
-    (a, slope_a), (b, slope_b) = losses
     tight = "remat" in change
     assert float(b) == pytest.approx(float(a), rel=1e-5 if tight else 0.05)
     norm = lambda tree: float(jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree))))
@@ -235,8 +244,8 @@ def test_a_cost_tells_convolutions_wherever_they_are():
 
 
 def test_a_fit_step_by_step_is_the_fit():
-    """Dense, so that both compile fast: what is tested is the loop."""
-    whole = models.build("gan", Given((2,), 4), width=8, style=4, latent=4, discriminator_width=8, steps=20)
+    """Of a network that compiles fast: what is tested is the loop."""
+    whole = tiny(steps=20)
     single = dataclasses.replace(whole, given=dataclasses.replace(whole.given, steps_per_call=1))
     data = training_set(*four_clouds(64))
     states, curves = path(whole, data)
@@ -252,7 +261,7 @@ def test_a_job_step_by_step_ends_in_the_rows_of_the_compiled_loop(tmp_path, monk
     config = base("digits", "gan")
     config.n_initial, config.generations, config.seeds, config.n_grid = 32, 2, 5, 0
     config.data.n_reference = 20
-    config.metrics.features = "raw"
+    config.metrics.update({"names": ("fd",), "features": "raw"})
     config.model.update({"width": 8, "depth": 1, "style": 4, "discriminator_width": 8, "batch_size": 9, "steps": 20})
     experiment.run(config, str(tmp_path / "compiled"))
     monkeypatch.setattr(cost, "_convolves", lambda jaxpr: True)
@@ -270,7 +279,7 @@ def test_an_image_gan_runs_through_its_loop(tmp_path):
     config.n_initial, config.generations, config.seeds = 32, 2, 1
     config.loops, config.n_grid = ("fully_synthetic", "synthetic_augmentation"), 2
     config.data.n_reference = 20
-    config.metrics.features = "raw"
+    config.metrics.update({"names": ("fd",), "features": "raw"})
     config.model.update({"network": "image", "width": 4, "widest": 4, "depth": 1, "style": 4, "discriminator_width": 4})
     config.model.update({"discriminator_depth": 1, "batch_size": 8, "steps": 4})
     experiment.run(config, str(tmp_path / "work"))
