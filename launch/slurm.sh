@@ -3,8 +3,9 @@
 #
 #     sbatch --export=ALL,CONFIG=configs/digits.py,WORKDIR=/scratch/me/digits launch/slurm.sh
 #
-# WORKDIR has to be seen by the first node only; data and --cache by all of them. JAX finds the other processes by
-# SLURM's own variables and gives each process the GPU of its SLURM_LOCALID.
+# Data, --cache and, where data are streamed (--dry_run says so), WORKDIR have to be seen by all nodes; else the first
+# node alone sees WORKDIR. JAX finds the other processes by SLURM's own variables and gives each process the GPU of its
+# SLURM_LOCALID.
 #
 # To resume: submit it again, with as many nodes as there are. It goes on from the newest checkpoint. A time limit, a
 # preemption or a lost node requeues it by itself: SLURM warns two minutes ahead (--signal), every process saves and ends

@@ -72,7 +72,7 @@ def _flags_of_run(values: flags.FlagValues) -> None:
     flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.", flag_values=values)
     flags.DEFINE_integer("num_processes", None, "Of this job.", flag_values=values)
     flags.DEFINE_integer("process_id", None, "Of this one, from 0.", flag_values=values)
-    text = "Seconds until all processes must have come; those that have then end with exit code 2."
+    text = "Seconds until all processes must have come; those that have then end with exit code 75."
     flags.DEFINE_integer("initialization_timeout", 300, text, flag_values=values)
     text = (
         "Seconds without a sign of life until a process counts as lost; the others then end with exit code 75, all up "

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from madbench import checkpoints, data, display, environment, fleet, floors, grid, processes, results, resume
+from madbench import config as configs
 from madbench.checkpoints import Checkpoints, Progress
 from madbench.generation import Kept, Work
 from madbench.metrics import features
@@ -46,9 +47,10 @@ def run(
     """
     begin = time.monotonic()
     path = pathlib.Path(workdir)
-    if jax.process_count() > 1:  # a set that the first prepares, the others find
-        processes.in_turn(lambda: bool(grid.open_source(config, cache)))
-    job = processes.together(lambda: grid.prepare(config, cache=cache, shard=shard))
+    plain = processes.together(lambda: _checked(config, cache, shard))
+    # What the first process prepares, the others find.
+    source = processes.in_turn(lambda: grid.open_source(plain, cache, silent=not processes.is_first()))
+    job = processes.together(lambda: grid.prepare(plain, cache=cache, shard=shard, source=source))
     processes.same(results.config_hash(job.config), "config")
     lock = processes.together(lambda: checkpoints.claim(path, job.config, shard), first_only=True)
     show = show or (display.make() if processes.is_first() else display.Nothing())
@@ -71,6 +73,15 @@ def run(
         show.close()
         if lock:
             lock.release()
+
+
+def _checked(config: Any, cache: str, shard: tuple[int, int] | None) -> dict[str, Any]:
+    """The config, resolved; where preparing the data may take an hour, with all of it refused that can be before."""
+    plain = config if isinstance(config, dict) else configs.resolve(config)
+    if data.prepares(plain["data"]["source"]):
+        blank = grid.open_source(plain, cache, blank=True, silent=True)
+        grid.prepare(plain, cache=cache, shard=shard, blank=True, source=blank)
+    return plain
 
 
 class _Experiment:

@@ -129,6 +129,7 @@ def prepare(
     shard: tuple[int, int] | None = None,
     blank: bool = False,
     on: str = "",
+    source: data.Source | None = None,
 ) -> Job:
     """Checks a config and plans its job.
 
@@ -142,6 +143,7 @@ def prepare(
       blank: the job is only planned: data that are not prepared stay so, see `data.load`; weights may be missing; and
         what exceeds the memory of the devices is `Job.refusal` instead of an error.
       on: devices to plan for instead of those that are here, as `machine.parse` reads them.
+      source: of real samples, where it is open already.
 
     Raises:
       UserError: with one line for the user, whatever is wrong; nothing has been written or trained.
@@ -151,7 +153,7 @@ def prepare(
     fraction = plain["fleet"]["memory_fraction"]
     machine = machines.parse(on, fraction) if on else None  # refused before anything slow
     parsed = [loops.parse(text, plain["n_initial"]) for text in plain["loops"]]
-    source = open_source(plain, cache, blank=blank)
+    source = open_source(plain, cache, blank=blank) if source is None else source
     metrics = select(plain["metrics"]["names"], _known(source, plain["metrics"]["features"]))
     feasible.check_reference(metrics, source)
     features.check(plain["metrics"]["features"], source.shape, source.num_classes)
@@ -224,11 +226,15 @@ def _drifts(source: data.Source) -> bool:
     return source.density is not None and source.shape in ((1,), (2,))
 
 
-def open_source(config: Any, cache: str, *, blank: bool = False) -> data.Source:
-    """The source of a config, `ConfigDict` or resolved; what has to be prepared is, unless `blank`."""
+def open_source(config: Any, cache: str, *, blank: bool = False, silent: bool = False) -> data.Source:
+    """The source of a config, `ConfigDict` or resolved; what has to be prepared is, unless `blank`.
+
+    It reports what it prepares and leaves out, unless `silent`.
+    """
     plain = config if isinstance(config, dict) else configs.resolve(config)
     settings = {name: value for name, value in plain["data"].items() if name != "reuse_fresh"}
-    return data.load(**settings, cache=cache, blank=blank)
+    say = {"say": lambda text: None} if silent else {}
+    return data.load(**settings, cache=cache, blank=blank, **say)
 
 
 def _share(runs: list[Run], shard: tuple[int, int] | None) -> list[Run]:

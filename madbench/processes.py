@@ -52,7 +52,10 @@ def connected(meeting: Meeting) -> Iterator[None]:
             shutdown_timeout_seconds=NEVER,
             cluster_detection_method=None if meeting.coordinator_address is None else "deactivate",
         )
-    except ValueError:  # its own words name an argument that nobody was asked for
+    except ValueError as error:
+        if meeting.coordinator_address is not None:
+            raise UserError(f"the processes cannot meet: {' '.join(str(error).split())}") from None
+        # Its own words name an argument that nobody was asked for.
         raise UserError(
             "--distributed: this process was not started by a launcher that JAX knows: srun of SLURM (SLURM_PROCID and "
             "others are set), mpirun of Open MPI (OMPI_COMM_WORLD_RANK), a Cloud TPU, or Kubernetes with its Python "

@@ -16,11 +16,21 @@ POOLS = "pools"  # within a workdir: synthetic samples of streamed jobs
 
 
 def first_plan(path: pathlib.Path) -> tuple[int, bool | None]:
-    """Runs of a wave, and whether data were streamed, at the first start in this workdir; 0 and None where none was."""
+    """Runs of a wave, and whether data were streamed, at the first start in this workdir; 0 and None where none was.
+
+    Raises:
+      UserError: environment.json is missing or damaged, and there are checkpoints, which fit no other plan; one line.
+    """
     try:
         plan = json.loads((path / "environment.json").read_text())["plan"]
-        return int(plan["wave_size"]), int(plan.get("streamed_steps", 0)) > 0
+        return int(plan["wave_size"]), int(plan["streamed_steps"]) > 0
     except (OSError, ValueError, KeyError, TypeError):
+        if any((path / "checkpoints").glob("wave*.json")):
+            raise UserError(
+                f"{path / 'environment.json'} is missing or cannot be read, and says how this job was begun; put it "
+                "back, or begin anew in another --workdir"
+            ) from None
+        (path / "environment.json").unlink(missing_ok=True)  # nothing hangs on it
         return 0, None
 
 
@@ -30,7 +40,8 @@ def as_begun(job: grid.Job, wave_size: int, streamed: bool | None, cache: str) -
         return job
     if (wave_size, streamed) == (job.plan.wave_size, job.plan.streamed_steps > 0):
         return job
-    return grid.prepare(job.config, cache=cache, wave_size=wave_size, streamed=streamed, shard=job.shard)
+    begun = {"wave_size": wave_size, "streamed": streamed}
+    return grid.prepare(job.config, cache=cache, **begun, shard=job.shard, source=job.source)
 
 
 def find(

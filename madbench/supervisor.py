@@ -64,7 +64,7 @@ def explain(number: int, log: str, connected: str, where: str) -> tuple[int, str
     has ended."""
     met = re.search(re.escape(connected) + r" as (\d+) of (\d+)", log)
     if met is None and number in (signal.SIGABRT, signal.SIGSEGV):
-        return 2, (
+        return LOST, (
             f"the processes have not met {where}: start all of them, with the same coordinator, on machines that reach "
             "each other"
         )

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from madbench import data, grid
+from madbench import data, experiment, grid
 from madbench.config import base
 from madbench.data import drafts as drafts_module
 from madbench.data import folder as folders
@@ -497,6 +497,16 @@ def test_the_reference_that_a_message_proposes_works(plain, tmp_path):
             grid.prepare(config, cache=str(tmp_path), blank=True)
     config.data.n_reference = 6
     assert grid.prepare(config, cache=str(tmp_path), blank=True).source.available == 14
+
+
+def test_what_is_wrong_with_the_rest_of_a_config_is_said_before_anything_is_prepared(plain, tmp_path):
+    config = base(source=f"folder:{plain[0]}", family="gaussian")
+    config.data.n_reference = 6
+    config.n_initial = 12
+    config.metrics.update(names=("fdd",), features="raw")
+    with pytest.raises(UserError, match="fdd"):
+        experiment.run(config, str(tmp_path / "work"), cache=str(tmp_path / "cache"))
+    assert not any(tmp_path.iterdir())
 
 
 def test_several_sizes_need_a_resolution(tmp_path):

@@ -153,8 +153,8 @@ def one_spoke(workdir, ends):
         assert output == ""
         waits, joined = error.splitlines()  # and from then on one speaks
         assert re.match(r"waiting for the other (process|3 processes) at 127\.0\.0\.1:\d+, at most 300 s", waits)
-        assert joined == f"all {number} processes have joined; process 0 says how it goes"
-    assert f"all {number} processes have joined\n" in ends[0][2]
+        assert joined == f"all {len(ends)} processes have joined; process 0 says how it goes"
+    assert f"all {len(ends)} processes have joined\n" in ends[0][2]
     environment = json.loads((workdir / "environment.json").read_text())
     assert environment["processes"] == len(ends)
     assert environment["device"]["count"] == 4
@@ -245,7 +245,7 @@ def test_processes_that_do_not_meet_say_so(place, tmp_path):
     with Job(place, "gaussian", tmp_path / "w", 2, flags=["--initialization_timeout=2"]) as job:
         job.members[0].kill()
         code, _, error = job.ends()[1]
-    assert code == 2
+    assert code == supervisor.LOST
     waits, refusal = error.splitlines()
     assert re.fullmatch(r"waiting for the other process at .*, at most 2 s \(--initialization_timeout\)", waits)
     assert re.fullmatch(r"madbench: the processes have not met within 2 s at 127\.0\.0\.1:\d+: .*", refusal)
@@ -323,7 +323,7 @@ SILENT = "The following tasks are unhealthy (stopped sending heartbeats):\n{}\nT
         (signal.SIGABRT, MET + FATAL + SILENT.format("2\n3"), supervisor.LOST, "processes 2 and 3 of 4 were lost"),
         (signal.SIGABRT, MET + FATAL + "Failed to send RPC to coordination service.", 75, "process 0 of 4 was lost"),
         (signal.SIGABRT, MET + FATAL, supervisor.LOST, "another process was lost"),
-        (signal.SIGABRT, "F coordination: deadline", 2, "the processes have not met within 5 s"),
+        (signal.SIGABRT, "F coordination: deadline", supervisor.LOST, "the processes have not met within 5 s"),
         (signal.SIGSEGV, MET + "a cause", 139, "this process was ended by SIGSEGV; its last words:"),
         (signal.SIGKILL, "", 137, "this process was ended by SIGKILL"),
     ],

@@ -16,9 +16,10 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from madbench import checkpoints, cli, display, experiment, fleet, stopping
+from madbench import checkpoints, cli, display, experiment, fleet, resume, stopping
 from madbench import config as configs
 from madbench.checkpoints import Progress
+from madbench.errors import UserError
 
 # Orbax drops an unfinished read of a damaged file, and its event loop says so when it is collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -53,7 +54,7 @@ def get_config():
     config.generations = 3
     config.n_grid = 2
     config.fleet.max_runs_per_device = 1
-    config.metrics.update(names=("fd",), features="raw")
+    config.metrics.names = ("fd",)
     config.model.update(width=16, depth=1, steps=500, batch_size=32, sampler_steps=4)
     return config
 """
@@ -267,7 +268,7 @@ def shared_run():
     config.data.n_reference = config.n_initial = 40
     config.seeds = 1
     config.generations = 3
-    config.metrics.update(names=("fd",), features="raw")
+    config.metrics.names = ("fd",)
     config.model.update(width=8, depth=1, steps=20, batch_size=8, sampler_steps=2)
     return config
 
@@ -475,3 +476,22 @@ def test_a_workdir_in_use_is_refused_and_left_alone(copy, capsys):
     assert code == 2
     assert re.fullmatch(rf"madbench: .* is in use by process {os.getpid()}; [^\n]*\n", err)
     assert (copy / "metrics.jsonl").stat() == before
+
+
+@pytest.mark.parametrize(
+    "content", [None, "{", '{"plan": {"wave_size": 3}}'], ids=["lost", "damaged", "without its plan"]
+)
+def test_checkpoints_without_the_plan_they_were_saved_under_are_kept_and_refused(tmp_path, content):
+    (tmp_path / "checkpoints").mkdir()
+    checkpoint = tmp_path / "checkpoints" / "wave0000-generation000002-segment00.json"
+    if content:
+        (tmp_path / "environment.json").write_text(content)
+    assert resume.first_plan(tmp_path) == (0, None)  # nothing was saved: it may begin again
+    assert not (tmp_path / "environment.json").exists()
+    checkpoint.write_text("{}")
+    if content:
+        (tmp_path / "environment.json").write_text(content)
+    with pytest.raises(UserError, match=r"environment\.json is missing or cannot be read.*put it back") as caught:
+        resume.first_plan(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert checkpoint.exists()

@@ -86,4 +86,9 @@ def load(
     return function(**settings, **machinery)
 
 
-__all__ = ["DEFAULT_CACHE", "SOURCES", "Source", "carried", "density_grid", "load"]
+def prepares(source: str) -> bool:
+    """Whether the first `load` of this source makes a file in the cache, which may take long."""
+    return "blank" in inspect.signature(SOURCES.find(source)).parameters
+
+
+__all__ = ["DEFAULT_CACHE", "SOURCES", "Source", "carried", "density_grid", "load", "prepares"]

@@ -45,6 +45,8 @@ def look[T](file: pathlib.Path | bytes, name: str, at: Callable[..., T]) -> T:
             return at(image)
     except UserError:
         raise
+    except MemoryError:  # nor is this
+        raise UserError(f"{name} cannot be read now: no memory; run the same command again") from None
     except UnidentifiedImageError:  # its own text names the file again, or an address in memory
         raise Unreadable(f"{name} cannot be read as an image: none of the formats that Pillow knows") from None
     except OSError as error:
