@@ -224,7 +224,7 @@ def test_files_that_are_too_large(entry):
         with open(copy / name, "ab") as file:
             file.truncate(10 << 30)  # sparse: takes no room
         assert "holds 10,737,418,240 bytes" in failed(copy)["sizes"]
-        with pytest.raises(UserError):
+        with pytest.raises(UserError, match=rf"^'{name}' holds 10,737,418,240 bytes, and at most 1,000 are expected$"):
             files.read(copy, name, 1000)
         shutil.rmtree(copy)
 
