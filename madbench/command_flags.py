@@ -102,9 +102,29 @@ def _flags_of_evaluate(values: flags.FlagValues) -> None:
     _define_cache(values)
 
 
+def _flags_of_submit(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("name", None, "Of the submission, for folders and pages.", flag_values=values)
+    flags.DEFINE_string("out", None, "Directory to make.", flag_values=values)
+    flags.DEFINE_string("contact", "", "Whom to ask.", flag_values=values)
+    flags.DEFINE_string("url", "", "Of more about it.", flag_values=values)
+    flags.DEFINE_string("hardware", "", "By default the devices in environment.json.", flag_values=values)
+    flags.DEFINE_string("note", "", "One line.", flag_values=values)
+
+
+def _no_flags(values: flags.FlagValues) -> None:
+    """A command that takes paths alone."""
+
+
 def _define_cache(values: flags.FlagValues) -> None:
     cache = os.environ.get("MADBENCH_CACHE", "~/.cache/madbench")
     flags.DEFINE_string("cache", cache, "Where feature networks and prepared data are kept.", flag_values=values)
 
 
-_FLAGS = {"run": _flags_of_run, "table": _flags_of_table, "evaluate": _flags_of_evaluate, "phase": _flags_of_jobs}
+_FLAGS = {
+    "run": _flags_of_run,
+    "table": _flags_of_table,
+    "evaluate": _flags_of_evaluate,
+    "phase": _flags_of_jobs,
+    "submit": _flags_of_submit,
+    "check": _no_flags,
+}

@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags, logging
 from ml_collections import config_dict, config_flags
 
-from madbench import command_flags, results
+from madbench import command_flags, leaderboard_commands, results
 from madbench.errors import UserError
 
 
@@ -280,3 +280,4 @@ def evaluate(argv: list[str]) -> int:
 
 
 COMMANDS = {"run": run, "table": table, "evaluate": evaluate, "phase": phase}
+COMMANDS |= leaderboard_commands.COMMANDS
