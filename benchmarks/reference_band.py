@@ -4,8 +4,8 @@
 
 Generation 1 never sees synthetic data, so that it is the same for every loop that begins with as many real samples:
 one loop for each n_initial is run with `SEEDS`, seeds that no submission has. Beside their means and standard
-deviations, the file gets the evaluator (the label of the features, the versions of the metrics, the floors) and the
-composition of every training set. Run it again only for a new version of the task.
+deviations, the file gets the evaluator (the label of the features, the versions of the metrics, the floors, the shape
+and dtype of samples) and the composition of every training set. Run it again only for a new version of the task.
 """
 
 import json
@@ -32,13 +32,16 @@ def measure(name: str) -> None:
         by_size.setdefault(run.loop.n_initial, run.loop)
     with tempfile.TemporaryDirectory() as folder:
         first = plain | {"loops": [loop.name for loop in by_size.values()], "generations": 1, "seeds": list(SEEDS)}
+        first["keep_samples"] = True
         experiment.run(configs.from_plain(first), folder)
         found = results.load(folder)
+        x = np.load(next(pathlib.Path(folder).glob("samples/*/measured-0001.npz")))["x"]
     loops_of = {run.loop.name: run.loop for run in job.whole}
     task["cells"] = [_cell(cell, loops_of[cell["loop"]], plain["generations"]) for cell in job.planned]
     task["evaluator"] = {
         "features": found.reference["features"],
         "n_samples": found.reference["n_samples"],
+        "samples": {"shape": list(x.shape[1:]), "dtype": str(x.dtype)},
         "metric_versions": found.rows[0]["metric_versions"],
         "metrics": found.reference["metrics"],
         "floors": found.reference["floors"],

@@ -21,6 +21,10 @@ USAGE = """madbench: how much synthetic data is safe? Self-consuming generative 
       the metrics of any two sets: folders of images, or .npz or .npy files of images or features
   madbench phase --config=FILE --workdir=DIR [--config.FIELD=VALUE ...] [--dry_run]
       the map of effective sample sizes: how much synthetic data is safe
+  madbench submit DIR --name=NAME --out=SUBMISSION [--contact= --url= --hardware= --note=]
+      pack a finished task for the leaderboard; of a grid in shares, name the workdirs of all
+  madbench check SUBMISSION ...
+      is it well-formed, complete, consistent
 
 --cache=DIR (or MADBENCH_CACHE) keeps prepared data, trained feature networks, and published weights that you put
 there; ~/.cache/madbench unless set. Exit codes: 0 done, 2 an error of use, 75 another process was lost, 128 + n stopped

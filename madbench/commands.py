@@ -13,7 +13,7 @@ from typing import Any
 from absl import flags, logging
 from ml_collections import config_dict, config_flags
 
-from madbench import results
+from madbench import leaderboard_commands, results
 from madbench.errors import UserError
 
 
@@ -254,3 +254,4 @@ def evaluate(argv: list[str]) -> int:
 
 
 COMMANDS = {"run": run, "table": table, "evaluate": evaluate, "phase": phase}
+COMMANDS |= leaderboard_commands.COMMANDS

@@ -233,12 +233,12 @@ def workdir(path: pathlib.Path, *, change=None, shard: tuple[int, int] | None = 
 
 def packed(path: pathlib.Path, *workdirs: pathlib.Path, name: str = "honest", **texts) -> pathlib.Path:
     """The submission `path`, made of `workdirs`; of a new one beside it where none is given."""
-    from madbench.leaderboard import submission
+    from madbench.leaderboard import packing
 
     if not workdirs:
         workdirs = (path.with_name(f"{path.name}-workdir"),)
         workdir(*workdirs)
-    submission.pack(list(workdirs), path, name=name, **texts)
+    packing.pack(list(workdirs), path, name=name, **texts)
     return path
 
 

@@ -5,7 +5,8 @@ A file holds
   config            what is run, resolved: without the fields that say only how
   sha256            of that (`results.config_hash`)
   cells             of the grid, with the composition of their training sets: [[n_real, n_synthetic], …], by generation
-  evaluator         features (label, with the hash of the weights), n_samples, metric_versions, metrics, floors
+  evaluator         features (label, with the hash of the weights), n_samples, samples (shape and dtype of one, as it is
+                    stored), metric_versions, metrics, floors
   band              generation 1 of reference runs under other seeds, by cell: see `Band`; null until measured
   command           that measured all but the config
 

@@ -1,0 +1,106 @@
+"""Is a submission well-formed, complete and consistent? A list of small checks: `madbench check`.
+
+Each is a function of a `Submission` that raises UserError with the first thing that is wrong, or returns what is to be
+said all the same, mostly nothing: those of form in `form_checks`, those of numbers in `number_checks`.
+
+That the numbers were measured at all, no check can tell: `madbench verify` measures and runs again.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+
+from madbench.errors import UserError
+from madbench.leaderboard import form_checks, number_checks
+from madbench.leaderboard.submission import Submission
+
+# In their order, each with those without which it has nothing to look at.
+_CHECKS: dict[Callable[[Submission], str | None], tuple[str, ...]] = {
+    form_checks.links: (),
+    form_checks.manifest: ("links",),
+    form_checks.task: ("manifest",),
+    form_checks.sizes: ("task",),
+    form_checks.files: ("sizes",),
+    form_checks.hashes: ("files",),
+    form_checks.json: ("sizes",),
+    form_checks.config: ("json",),
+    form_checks.schema: ("config",),
+    form_checks.evaluator: ("schema",),
+    form_checks.floors: ("evaluator",),
+    form_checks.seeds: ("schema",),
+    form_checks.cells: ("schema",),
+    form_checks.composition: ("cells",),
+    number_checks.finite: ("cells",),
+    number_checks.ranges: ("evaluator",),
+    number_checks.timing: ("schema",),
+    number_checks.summary: ("cells", "ranges", "timing"),
+    number_checks.band: ("cells", "finite", "ranges"),
+    number_checks.twins: ("band",),
+    number_checks.samples: ("hashes", "cells", "finite"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+      name: of the check.
+      ok: whether it holds.
+      message: one line: what is wrong; or what is to be said all the same, mostly "".
+    """
+
+    name: str
+    ok: bool
+    message: str = ""
+
+    def __str__(self) -> str:
+        """ "FAILED  band: …"."""
+        return f"{'ok' if self.ok else 'FAILED':<7} {self.name}{': ' * bool(self.message)}{self.message}"
+
+
+def names() -> list[str]:
+    """Of all checks of one submission, in their order."""
+    return [function.__name__ for function in _CHECKS]
+
+
+def run(path: str | os.PathLike) -> list[Finding]:
+    """All checks of the submission at `path`, in the order of `names()`; whatever lies there, none raises."""
+    submission = Submission(pathlib.Path(path))
+    found: dict[str, Finding] = {}
+    for function, after in _CHECKS.items():
+        name = function.__name__
+        if failed := [other for other in after if not found[other].ok]:
+            found[name] = Finding(name, False, f"not checked, because {failed[0]} failed")
+            continue
+        try:
+            found[name] = Finding(name, True, _line(function(submission) or ""))
+        except UserError as error:
+            found[name] = Finding(name, False, _line(str(error)))
+    return list(found.values())
+
+
+def clashes(paths: Sequence[str | os.PathLike]) -> list[Finding]:
+    """What is wrong between submissions, each of which may be damaged: one finding per pair that has the same name, or
+    the same rows."""
+    named: dict[str, pathlib.Path] = {}
+    found = []
+    for path in map(pathlib.Path, paths):
+        submission = Submission(path)
+        try:
+            manifest = submission.manifest
+        except UserError:
+            continue  # said by `run`
+        rows = manifest["files"].get("metrics.jsonl", {}).get("sha256")
+        marks = {f"the name {manifest['name']}": manifest["name"].casefold(), "the same metrics.jsonl": rows}
+        for what, mark in marks.items():
+            if mark and (first := named.setdefault(f"{what.split()[1]} {mark}", path)) != path:
+                found.append(Finding("others", False, _line(f"{path} has {what}, and so has {first}")))
+    return found
+
+
+def _line(text: str) -> str:
+    """One line, without what a terminal would act on."""
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    return " ".join(text.split())[:400]

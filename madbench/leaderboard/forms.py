@@ -1,0 +1,191 @@
+"""What each JSON file of a submission looks like: every field that there is, and what may stand in it.
+
+A form is a dict of forms (those fields and no others), a list of one form (a list of such), an `Each` (an object of any
+names), `Fields`, or an `Is`, which judges one value.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from madbench import results
+from madbench.leaderboard.files import shown
+
+METHODS = ("none",)  # against collapse, that a submission can name
+LONGEST = 200  # characters of a text for people
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?=[A-Za-z0-9])){0,59}")
+_HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?"
+_URL = re.compile(rf"https?://{_HOST}(?:[/?#][A-Za-z0-9!#$%&()*+,./:;=?@_~-]*)?")
+
+
+class Is(NamedTuple):
+    """A single value: what it must be, for people, and whether it is."""
+
+    what: str
+    holds: Callable[[Any], bool]
+
+
+class Each(NamedTuple):
+    """An object of any names, each of one line; `form` is of its values."""
+
+    form: Any
+
+
+class Fields(NamedTuple):
+    """A dict of fields, of which those in `optional` may be absent."""
+
+    form: dict[str, Any]
+    optional: tuple[str, ...]
+
+
+def mismatch(form: Any, value: Any, where: str) -> str:
+    """The first way in which `value`, as `files.parse` gives it, is not of the form; "" where it is.
+
+    Args:
+      form: see the module's text.
+      value: of any kind.
+      where: its name, for the message.
+    """
+    if isinstance(form, Is):
+        return "" if form.holds(value) else f"{where} is {shown(value)}, not {form.what}"
+    optional: tuple[str, ...] = ()
+    if isinstance(form, Fields):
+        form, optional = form
+    if not isinstance(value, list if isinstance(form, list) else dict):
+        return f"{where} is {shown(value)}, not {'a list' if isinstance(form, list) else 'an object'}"
+    if isinstance(form, list):
+        inner = ((form[0], part, f"{where}[{i}]") for i, part in enumerate(value))
+    elif isinstance(form, Each):
+        if bad := next((name for name in value if not is_line(name)), None):
+            return f"{where} has a field of the name {shown(bad)}"
+        inner = ((form.form, part, f"{where}.{shown(name)}") for name, part in value.items())
+    else:
+        for name in form:
+            if name not in value and name not in optional:
+                return f"{where}.{name} is missing"
+        for name in value:
+            if name not in form:
+                return f"{where}.{shown(name)} is unknown"
+        inner = ((form[name], part, f"{where}.{name}") for name, part in value.items())
+    return next(filter(None, (mismatch(*each) for each in inner)), "")
+
+
+def is_line(value: Any) -> bool:
+    """A text of at most 200 printable characters: no line feeds, control characters, marks that turn the direction.
+
+    Tags and markup may stand in it: who shows it escapes it.
+    """
+    return isinstance(value, str) and len(value) <= LONGEST and value.isprintable() and value == value.strip()
+
+
+def _whole(least: int) -> Is:
+    return Is(f"a whole number from {least}", lambda v: type(v) is int and v >= least)
+
+
+def _exactly(wanted: Any) -> Is:
+    return Is(repr(wanted), lambda v: type(v) is type(wanted) and v == wanted)
+
+
+def _one_of(choices: tuple[str, ...]) -> Is:
+    return Is(f"one of {', '.join(choices)}", lambda v: isinstance(v, str) and v in choices)
+
+
+def _match(pattern: re.Pattern, what: str) -> Is:
+    return Is(what, lambda v: isinstance(v, str) and pattern.fullmatch(v) is not None)
+
+
+def _or_null(form: Is) -> Is:
+    return Is(f"{form.what} or null", lambda v: v is None or form.holds(v))
+
+
+_ANY = Is("a value", lambda v: True)
+LINE = Is(f"one line of at most {LONGEST} printable characters", is_line)
+FILLED = Is(f"one line of 1 to {LONGEST} printable characters", lambda v: is_line(v) and v != "")
+NUMBER = Is("a number", lambda v: type(v) in (int, float))
+SECONDS = Is("a number from 0 to 10^9", lambda v: type(v) in (int, float) and 0 <= v <= 1e9)
+BOOL = Is("true or false", lambda v: type(v) is bool)
+WHOLE = _whole(0)
+COUNT = _whole(1)
+HASH = _match(re.compile(r"[0-9a-f]{64}"), "a sha256 in hexadecimal digits")
+VERSION = _match(re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}"), "a version such as 1.2.3")
+NAME = _match(_NAME, "1 to 60 letters, digits, -, _ and . of ASCII, a letter or digit first and no . last")
+METHOD = _one_of(METHODS)
+URL = Is(
+    'an address that begins with http:// or https://, or ""',
+    lambda v: is_line(v) and (v == "" or _URL.fullmatch(v) is not None),
+)
+
+TEXTS = {"name": NAME, "contact": LINE, "url": URL, "hardware": FILLED, "note": LINE}
+MANIFEST = {
+    "schema": _exactly(1),
+    "name": NAME,
+    "method": METHOD,
+    "task": FILLED,
+    "task_version": COUNT,
+    "task_sha256": HASH,
+    "benchmark": VERSION,
+    **{field: TEXTS[field] for field in ("contact", "url", "hardware", "note")},
+    "summary": Each(_ANY),  # compared with what it must be
+    "files": Each({"bytes": WHOLE, "sha256": HASH}),
+}
+CONFIG = {"sha256": HASH, "config": Each(_ANY)}  # likewise
+_ENVIRONMENT = {
+    "schema": _exactly(results.SCHEMA),
+    "versions": Each(LINE),
+    "platform": LINE,
+    "device": {"kind": LINE, "platform": LINE, "count": COUNT},
+    "processes": COUNT,
+    "plan": Each(Is("a whole number from 0, or true or false", lambda v: BOOL.holds(v) or WHOLE.holds(v))),
+    "source_sha256": HASH,
+    "dataset": {"name": LINE, "version": LINE, "count": _or_null(COUNT), "sha256": HASH},
+}
+ENVIRONMENT = Fields({**_ENVIRONMENT, "resumed_with": [_ENVIRONMENT]}, ("resumed_with",))
+TIMING = {
+    "schema": _exactly(results.SCHEMA),
+    "wave": WHOLE,
+    "generation": COUNT,
+    "runs": COUNT,
+    "steps": WHOLE,
+    **{f"{phase}_seconds": SECONDS for phase in ("compile", "fit", "sample", "evaluate")},
+    "fit_flops": WHOLE,
+    "sample_flops": WHOLE,
+}
+
+
+def reference(metrics: list[str]) -> dict[str, Any]:
+    """The form of reference.json, of a config with these metrics."""
+    info = {
+        "version": COUNT,
+        "label": LINE,
+        "direction": _one_of(("lower", "higher")),
+        "kind": _one_of(("distance", "share", "count", "positive", "number")),
+        "note": Is("a text", lambda v: isinstance(v, str)),
+        "most": _or_null(NUMBER),
+    }
+    return {
+        "schema": _exactly(results.SCHEMA),
+        "features": LINE,
+        "n_samples": COUNT,
+        "metrics": dict.fromkeys(metrics, info),
+        "floors": {name: dict.fromkeys(("mean", "p5", "p95"), NUMBER) for name in metrics},
+        "bias_meaning": LINE,
+        "cells": [{"loop": LINE, "bias": NUMBER, "settings": Each(_ANY)}],  # compared with the task's
+    }
+
+
+def row(metrics: list[str]) -> dict[str, Any]:
+    """The form of a row of metrics.jsonl."""
+    return {
+        "schema": _exactly(results.SCHEMA),
+        "benchmark": VERSION,
+        **dict.fromkeys(("task", "model", "loop"), LINE),
+        "bias": NUMBER,
+        "seed": WHOLE,
+        "generation": COUNT,
+        **dict.fromkeys(("n_real", "n_synthetic"), WHOLE),
+        "n_samples": COUNT,
+        "status": _one_of(("ok", "diverged")),
+        **dict.fromkeys(metrics, _or_null(NUMBER)),
+        "metric_versions": dict.fromkeys(metrics, COUNT),
+        "features": LINE,
+    }

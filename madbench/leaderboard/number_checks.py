@@ -1,0 +1,169 @@
+"""Checks of a submission's numbers: they can be, they agree, and they begin where they must. See `checks`."""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from madbench.errors import UserError
+from madbench.leaderboard import score
+from madbench.leaderboard.files import shown
+from madbench.leaderboard.form_checks import cell_of, fail_if, place_of
+from madbench.leaderboard.submission import Submission
+from madbench.leaderboard.tasks import Band
+from madbench.results import MetricInfo, slug
+
+# Shares that count samples: a whole number of them.
+_COUNTED = ("precision", "recall", "coverage")
+# Generation 1 of two loops that begin alike, in standard deviations of the band. On one machine they are equal to the
+# bit; where runs are mapped differently, sums are rounded differently, and training carries that on.
+_TWINS = 0.25
+_SUMMARY = 1e-6  # relative: sums in another order
+_SHORTEST = 1e-7  # seconds of a phase
+
+
+def finite(s: Submission) -> str:
+    """Metrics are null where a run diverged, and it does not come back."""
+    diverged: dict[tuple, int] = {}
+    for row in sorted(s.rows, key=lambda row: row["generation"]):
+        run = (row["loop"], row["bias"], row["seed"])
+        if row["status"] == "diverged":
+            diverged.setdefault(run, row["generation"])
+            if any(row[name] is not None for name in s.result.metrics):
+                raise UserError(f"{place_of(row)}: it diverged, and has metrics")
+        elif run in diverged:
+            raise UserError(f"{place_of(row)}: it is ok after it diverged in generation {diverged[run]}")
+    diverged_rows = sum(row["status"] == "diverged" for row in s.rows)
+    without = sum(row["status"] == "ok" and any(row[name] is None for name in s.result.metrics) for row in s.rows)
+    notes = [f"{count:,} {what}" for count, what in ((diverged_rows, "diverged"), (without, "lack a value")) if count]
+    return f"of {len(s.rows):,} loop-generations {' and '.join(notes)}, which count 0" if notes else ""
+
+
+def ranges(s: Submission) -> None:
+    """Every metric has a value that it can have: distances from 0, shares of samples in whole numbers of them."""
+    n = s.task.evaluator["n_samples"]
+    for row in s.rows:
+        for name, info in s.result.metrics.items():
+            value = row[name]
+            if value is None:
+                continue
+            if (info.kind != "number" and value < 0) or (info.most is not None and value > info.most):
+                raise UserError(f"{place_of(row)}: {name} is {value:g}, which it cannot be")
+            if (name in _COUNTED or info.kind == "count") and abs(
+                (scaled := value * (n if name in _COUNTED else 1)) - round(scaled)
+            ) > 1e-3:
+                of = f" of {n} samples" if name in _COUNTED else ""
+                raise UserError(f"{place_of(row)}: {name} is {value!r}, which is no whole number{of}")
+
+
+def timing(s: Submission) -> None:
+    """Every loop-generation is in one wave of timing.jsonl, and took time."""
+    runs: Counter = Counter()
+    seen = set()
+    for row in s.timing:
+        where = f"timing.jsonl, wave {row['wave']}, generation {row['generation']}"
+        if (row["wave"], row["generation"]) in seen:
+            raise UserError(f"{where} stands there twice")
+        seen.add((row["wave"], row["generation"]))
+        runs[row["generation"]] += row["runs"]
+        if not all(row[f"{phase}_seconds"] > _SHORTEST for phase in ("fit", "sample", "evaluate")):
+            raise UserError(f"{where}: a phase took no time")
+    for t in range(1, s.task.config["generations"] + 1):
+        if (count := runs.pop(t, 0)) != len(s.task.runs):
+            raise UserError(f"timing.jsonl has {count} runs of generation {t}, and the task has {len(s.task.runs)}")
+    if runs:
+        raise UserError(f"timing.jsonl has a generation {min(runs)}, which the task has not")
+
+
+def summary(s: Submission) -> None:
+    """The scores in the manifest are those of the rows."""
+    if problem := _unlike(s.manifest["summary"], score.summary(s.task, s.rows, s.timing), "summary"):
+        raise UserError(f"{problem}: it is not what the rows give")
+
+
+def _unlike(found: Any, wanted: Any, where: str) -> str:
+    """The first place where two JSON values differ, numbers by more than rounding."""
+    if isinstance(wanted, dict) and isinstance(found, dict) and found.keys() == wanted.keys():
+        return next(filter(None, (_unlike(found[name], wanted[name], f"{where}.{name}") for name in wanted)), "")
+    if isinstance(wanted, list) and isinstance(found, list) and len(found) == len(wanted):
+        pairs = enumerate(zip(found, wanted, strict=True))
+        return next(filter(None, (_unlike(a, b, f"{where}[{i}]") for i, (a, b) in pairs)), "")
+    if type(wanted) in (int, float) and type(found) in (int, float):
+        same = math.isclose(found, wanted, rel_tol=_SUMMARY, abs_tol=1e-9)
+    else:
+        same = type(found) is type(wanted) and found == wanted
+    return "" if same else f"{where} is {shown(found)}, not {shown(wanted)}"
+
+
+def band(s: Submission) -> None:
+    """Generation 1, which no method can have helped or harmed, lies in the reference band, on both sides: the mean over
+    seeds of each cell, and each run."""
+    first = [row for row in s.rows if row["generation"] == 1]
+    lacking = [row for row in first if any(row[name] is None for name in s.result.metrics)]
+    fail_if(f"{place_of(row)}: it has no metrics, before there was synthetic data" for row in lacking)
+    fail_if(_outside(s, first))
+
+
+def _outside(s: Submission, first: list[dict[str, Any]]) -> Iterable[str]:
+    """What lies outside, as sentences."""
+    for (loop, bias), bands in s.task.bands.items():
+        rows = [row for row in first if (row["loop"], row["bias"]) == (loop, bias)]
+        for name, band in bands.items():
+            info = s.result.metrics[name]
+            where = f"{cell_of(rows[0])}: {name} of generation 1"
+            mean = band.average([row[name] for row in rows])
+            sides = [(f"{where}, mean over {len(rows)} seeds,", _side(band, info, mean, len(rows)))]
+            sides += [(f"{where}, seed {row['seed']},", _side(band, info, row[name], 1)) for row in rows]
+            yield from (f"{what} is {side}" for what, side in sides if side)
+
+
+def _side(band: Band, info: MetricInfo, value: float, n: int) -> str:
+    """On which side of the band the mean of n runs lies; "" within it."""
+    low, high = band.interval(n)
+    if info.most is not None:
+        low, high = max(low, 0.0), min(high, info.most)
+    if low <= value <= high:
+        return ""
+    is_good = (value < low) == (info.direction == "lower")
+    return f"{value:.4g}, too {'good' if is_good else 'bad'} (the reference band is {low:.4g} to {high:.4g})"
+
+
+def twins(s: Submission) -> None:
+    """Loops that begin with as many real samples have the same generation 1, by λ and seed: nothing differs yet."""
+    begins = {(cell["loop"], cell["bias"]): cell["settings"]["n_initial"] for cell in s.task.cells}
+    known: dict[tuple, dict[str, Any]] = {}
+    for row in s.rows:
+        if row["generation"] > 1:
+            continue
+        twin = known.setdefault((begins[row["loop"], row["bias"]], row["bias"], row["seed"]), row)
+        for name, band in s.task.bands[row["loop"], row["bias"]].items():
+            a, b = row[name], twin[name]
+            if a == b:
+                continue
+            apart = abs(math.log(a / b)) if band.is_log and min(a, b) > 0 else abs(a - b)
+            if apart > _TWINS * band.sd:
+                raise UserError(
+                    f"{place_of(row)}: {name} is {a:.6g}, and {b:.6g} in {cell_of(twin)}, which begins alike"
+                )
+
+
+def samples(s: Submission) -> str:
+    """The packed samples have the right shape and type, are finite where the run is, and neither equal nor copied."""
+    rows = {(row["loop"], row["bias"], row["seed"], row["generation"]): row for row in s.rows}
+    seen: dict[bytes, str] = {}
+    for key in s.samples:
+        row, x = rows[key], s.array(key)
+        if row["status"] != "ok":
+            continue
+        if not np.isfinite(x).all():
+            raise UserError(f"{place_of(row)}: its samples are not finite, and the run did not diverge")
+        if (x == x[:1]).all() and (row["generation"] == 1 or row.get("recall")):
+            raise UserError(f"{place_of(row)}: its samples are all the same one")
+        if row["generation"] > 1:  # in generation 1 loops that begin alike have the same
+            other = seen.setdefault(hashlib.sha256(x.tobytes()).digest(), slug(*key[:3]))
+            if other != slug(*key[:3]):
+                raise UserError(f"{place_of(row)}: its samples are those of {other}")
+    return "" if s.samples else "left out of this copy: `madbench verify` can only run parts of it again"

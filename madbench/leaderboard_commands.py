@@ -1,0 +1,53 @@
+"""The commands of the leaderboard, as `commands` has the others."""
+
+import os
+
+from absl import flags
+
+from madbench.errors import UserError
+
+
+def submit(argv: list[str]) -> int:
+    """`madbench submit`."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("name", None, "Of the submission, for folders and pages.", flag_values=values)
+    flags.DEFINE_string("out", None, "Directory to make.", flag_values=values)
+    flags.DEFINE_string("contact", "", "Whom to ask.", flag_values=values)
+    flags.DEFINE_string("url", "", "Of more about it.", flag_values=values)
+    flags.DEFINE_string("hardware", "", "By default the devices in environment.json.", flag_values=values)
+    flags.DEFINE_string("note", "", "One line.", flag_values=values)
+    paths = values(argv)[1:]
+    if not paths:
+        raise UserError("name the workdir of a finished task: madbench submit DIR --name=NAME --out=SUBMISSION")
+    for field, example in (("name", "NAME"), ("out", "SUBMISSION")):
+        if not values[field].value:
+            raise UserError(f"--{field}={example} is missing")
+    from madbench.leaderboard import packing
+
+    texts = {field: values[field].value for field in ("name", "contact", "url", "hardware", "note")}
+    print(packing.describe(packing.pack(paths, values.out, **texts)))
+    return 0
+
+
+def check(argv: list[str]) -> int:
+    """`madbench check`: a line a check. 2 where any failed."""
+    values = flags.FlagValues()
+    paths = [os.path.normpath(path) for path in values(argv)[1:]]
+    if not paths:
+        raise UserError("name one or more submissions: madbench check SUBMISSION ...")
+    from madbench.leaderboard import checks
+
+    failed = False
+    for number, path in enumerate(paths):
+        if len(paths) > 1:
+            print(f"{chr(10) * (number > 0)}{path}")
+        for finding in checks.run(path):
+            failed |= not finding.ok
+            print(finding)
+    for number, finding in enumerate(checks.clashes(paths)):
+        failed = True
+        print(f"{chr(10) * (number == 0)}{finding}")
+    return 2 if failed else 0
+
+
+COMMANDS = {"submit": submit, "check": check}
