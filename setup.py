@@ -18,7 +18,12 @@ setup(
     python_requires=">=3.12",
     packages=find_packages(include=["madbench", "madbench.*"]),
     package_data={
-        "madbench": ["metrics/features/bundled/*.npz", "leaderboard/tasks/*.json", "report/templates/*"],
+        "madbench": [
+            "metrics/features/bundled/*.npz",
+            "leaderboard/tasks/*.json",
+            "leaderboard/templates/*",
+            "report/templates/*",
+        ],
     },
     entry_points={"console_scripts": ["madbench = madbench.cli:main"]},
     install_requires=[

@@ -50,4 +50,24 @@ def check(argv: list[str]) -> int:
     return 2 if failed else 0
 
 
-COMMANDS = {"submit": submit, "check": check}
+def leaderboard(argv: list[str]) -> int:
+    """`madbench leaderboard`. A submission that does not count is shown as such, and no error of use."""
+    values = flags.FlagValues()
+    flags.DEFINE_string(
+        "out", None, "Where the site goes: an empty or new folder, or a site made before.", flag_values=values
+    )
+    flags.DEFINE_string("readme", "", "A file with the markers, between which the table goes.", flag_values=values)
+    paths = values(argv)[1:]
+    if len(paths) != 1:
+        raise UserError("name the folder of submissions: madbench leaderboard SUBMISSIONS --out=SITE")
+    if not values.out:
+        raise UserError("--out=SITE is missing")
+    from madbench.leaderboard import site
+
+    board = site.build(paths[0], values.out, values.readme, say=print)
+    counted = len(board.entries) - len(board.invalidated)
+    print(f"wrote {values.out}: {counted} of {len(board.entries)} submissions count; open {values.out}/index.html")
+    return 0
+
+
+COMMANDS = {"submit": submit, "check": check, "leaderboard": leaderboard}

@@ -3,6 +3,7 @@
 Every number is computed from the rows of a submission; what its manifest says of them is only compared, by `checks`.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -13,16 +14,15 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from madbench.errors import UserError
-from madbench.leaderboard import checks, files, score, submission, tasks
+from madbench.leaderboard import checks, files, score, tasks
 from madbench.leaderboard.checks import Finding
-from madbench.leaderboard.submission import Submission
+from madbench.leaderboard.submission import VERIFICATION, Submission
 from madbench.leaderboard.tasks import Task
 
 SELF_REPORTED, RE_RUN, INVALIDATED = STATUSES = ("self-reported", "re-run", "invalidated")
 DECIMALS = 2  # of a score, as shown: what reads the same ranks the same
 
-RECORD = "verification.json"  # as `madbench verify --record` writes it
-MOST_RECORD = 4 << 20  # bytes
+MOST_RECORD = 1 << 20  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Board:
         names = [task.name for task in self.tasks]
         teams = []
         for (name, method), entries in groups.items():
-            rows = {task: (entry.task, entry.submission.result.rows) for task, entry in entries.items()}
+            rows = {task: (entry.task, entry.submission.rows) for task, entry in entries.items()}
             teams.append(Team(name, method, entries, score.overall(rows, names)))
         return _ranked(teams, lambda team: team.resistance)
 
@@ -176,29 +176,26 @@ def load(folder: str | os.PathLike, say: Callable[[str], None] = lambda text: No
 def judge(path: pathlib.Path, slug: str) -> Entry:
     """One submission: its checks, its record of a verification, its scores."""
     findings = checks.run(path)
-    failed = [finding for finding in findings if not finding.ok]
-    try:
-        found = submission.load(path)
-        texts = {name: one_line(found.manifest[name]) for name in ("name", "method", "hardware", "contact", "url", "note")}
+    found = Submission(path)
+    texts, task = {"name": path.name, "method": ""}, None
+    with contextlib.suppress(UserError):  # as far as it can be read: the checks say what is wrong
+        texts = {name: found.manifest[name] for name in ("name", "method", "hardware", "contact", "url", "note")}
         task = found.task
-    except UserError as error:  # a check has said so, but nothing must depend on that
-        failed = failed or [Finding("readable", False, str(error))]
-        found, task, texts = None, None, {"name": one_line(path.name), "method": ""}
-    if failed:
-        more = f" (and {len(failed) - 1} more)" * (len(failed) > 1)
-        reason = one_line(f"check {failed[0].name}: {failed[0].message}{more}", 400)
-        return Entry(one_line(path.name), slug, **texts, task=task, status=INVALIDATED, reason=reason, findings=findings)
-    digest = hashlib.sha256((path / "submission.json").read_bytes()).hexdigest()
-    status, reason, record = verification(path, digest)
     entry = Entry(
-        one_line(path.name), slug, **texts, task=task, status=status, reason=reason, findings=findings, sha256=digest,
-        verification=record,
+        one_line(path.name), slug, **{name: one_line(text) for name, text in texts.items()}, task=task,
+        status=INVALIDATED, reason="", findings=findings,
     )  # fmt: skip
+    if failed := [finding for finding in findings if not finding.ok]:
+        return dataclasses.replace(entry, reason=f"check {failed[0].name}: {failed[0].message}")
+    digest = hashlib.sha256(found.manifest_bytes).hexdigest()
+    status, reason, record = verification(path, digest)
+    entry = dataclasses.replace(entry, status=status, reason=reason, sha256=digest, verification=record)
     if status == INVALIDATED:
         return entry
-    summary = score.summary(task, found.result.rows, found.timing)
-    whole = summary["speed"]["per_hour"] is not None
-    refusal = "" if whole else "timing.jsonl does not hold every loop-generation once"
+    summary = score.summary(task, found.rows, found.timing)
+    refusal = (
+        "" if summary["speed"]["per_hour"] is not None else "timing.jsonl does not hold every loop-generation once"
+    )
     return dataclasses.replace(entry, submission=found, summary=summary, speed_refusal=refusal)
 
 
@@ -207,14 +204,14 @@ def verification(path: pathlib.Path, digest: str) -> tuple[str, str, dict[str, A
 
     One that does not count leaves the entry self-reported, and the reason says why.
     """
-    if not os.path.lexists(path / RECORD):
+    if not os.path.lexists(path / VERIFICATION):
         return SELF_REPORTED, "", None
     try:
-        record = files.parse(RECORD, files.read(path, RECORD, MOST_RECORD))
+        record = files.parse(VERIFICATION, files.read(path, VERIFICATION, MOST_RECORD))
         if not isinstance(record, dict) or record.get("submission_sha256") != digest:
-            raise UserError(f"{RECORD} is of another submission.json than this one")
+            raise UserError(f"{VERIFICATION} is of another submission.json than this one")
         if record.get("status") not in (RE_RUN, INVALIDATED):
-            raise UserError(f"{RECORD} names no status")
+            raise UserError(f"{VERIFICATION} names no status")
     except UserError as error:
         return SELF_REPORTED, f"its verification does not count: {error}", None
     reason = one_line(f"verify: {record.get('reason')}", 400) if record["status"] == INVALIDATED else ""

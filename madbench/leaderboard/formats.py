@@ -97,7 +97,14 @@ def markdown(board: Board) -> str:
         each = [interval_text(team.entries[name].resistance) if name in team.entries else MISSING for name in tasks]
         mark = "≈ " if line.is_near else ""
         rows.append(
-            [f"{mark}{line.rank}", _text(team.name), _text(team.method), interval_text(team.resistance), *each, team.status]
+            [
+                f"{mark}{line.rank}",
+                _text(team.name),
+                _text(team.method),
+                interval_text(team.resistance),
+                *each,
+                team.status,
+            ]
         )
     parts.append(
         _table(["", "name", "method", "overall", *tasks, "status"], "rllrr" + "r" * (len(tasks) - 1) + "l", rows)

@@ -6,7 +6,7 @@ from typing import Any
 
 from madbench import __version__
 from madbench.leaderboard import formats, score, tasks
-from madbench.leaderboard.board import INVALIDATED, RE_RUN, SELF_REPORTED, Board, Entry, Line, Team, one_line
+from madbench.leaderboard.board import INVALIDATED, RE_RUN, SELF_REPORTED, Board, Entry, Line, Team
 from madbench.leaderboard.tasks import Task
 from madbench.report.html import Cell, Column, Sheet, number_cell, text_cell
 from madbench.results import bias_text
@@ -37,17 +37,18 @@ def task(board: Board, task: Task) -> dict[str, Any]:
     """Of the page of a task."""
     lines = board.resistance(task)
     titles = [_cell_title(cell) for cell in task.cells]
-    columns = [Column("Rank", True), Column("Name"), Column("Method"), Column("Resistance", True, True)]
-    columns += [Column(title, True, True) for title in titles]
+    columns = [Column("Rank", True), Column("Name"), Column("Method"), Column("Status")]
+    columns += [Column("Resistance", True, True)]
     last = task.config["generations"]
-    columns += [Column(f"{name}, t = {last}", True, name != "FD") for name in METRICS.values()] + [Column("Status")]
+    columns += [Column(f"{name}, t = {last}", True, name != "FD") for name in METRICS.values()]
+    columns += [Column(title, True, True) for title in titles]
     rows = []
     for line in lines:
         summary = line.of.summary
         cells = [number_cell(cell["score"], "{:.1f}", detail=_range(cell)) for cell in summary["cells"]]
         lasts = [number_cell(summary["last"][name], "{:.3g}") for name in METRICS]
-        row = [_rank(line), _name(line.of, "../"), text_cell(line.of.method), _resistance(line.of.resistance)]
-        rows.append([*row, *cells, *lasts, _status(line.of)])
+        row = [_rank(line), _name(line.of, "../"), text_cell(line.of.method), _status(line.of)]
+        rows.append([*row, _resistance(line.of.resistance), *lasts, *cells])
     gone = [entry for entry in board.invalidated if entry.task and entry.task.id == task.id]
     return {
         "task": task,
@@ -69,15 +70,19 @@ def task(board: Board, task: Task) -> dict[str, Any]:
         "floors": _floors(task),
         "config": json.dumps(task.config, indent=1, ensure_ascii=False),
         "confidence": f"{tasks.CONFIDENCE:.1%}",
+        "interval": f"{score.CONFIDENCE:.0%}",
     }
 
 
 def submission(board: Board, entry: Entry) -> dict[str, Any]:
     """Of the page of a submission."""
     checked = [
-        [text_cell(one_line(f.name)), Cell("passed" if f.ok else "failed", int(f.ok), mark="good" if f.ok else "bad")]
-        + [text_cell(one_line(f.message, 400))]
-        for f in entry.findings
+        [
+            text_cell(finding.name),
+            Cell("passed" if finding.ok else "failed", mark="good" if finding.ok else "bad"),
+            text_cell(finding.message),
+        ]
+        for finding in entry.findings
     ]
     linked = entry.task and any(entry.task.id == task.id for task in board.tasks)
     counts = entry.summary is not None
@@ -118,7 +123,7 @@ def _speed(board: Board, those: list[Task], root: str) -> Sheet:
     for each in those:
         for line in board.speed(each):
             speed, device = line.of.summary["speed"], line.of.submission.result.environment["device"]
-            found = f"{device['count']} x {device['kind']}, as madbench saw it"
+            found = f"madbench saw {device['count']} x {device['kind']}"
             rows.append(
                 [
                     Cell(each.name, each.name, f"{root}tasks/{each.name}.html"),
@@ -167,7 +172,7 @@ def _definition(task: Task) -> Sheet:
 def _floors(task: Task) -> list[tuple[str, str]]:
     found = task.evaluator["floors"]
     return [
-        (title, f"{found[name]['mean']:.3g} (5 % to 95 %: {found[name]['p5']:.3g} to {found[name]['p95']:.3g})")
+        (title, f"{found[name]['mean']:.3g} (5% to 95%: {found[name]['p5']:.3g} to {found[name]['p95']:.3g})")
         for name, title in METRICS.items()
     ]
 
@@ -180,7 +185,7 @@ def _scores(entry: Entry) -> Sheet:
     columns += [Column("Rows", True, True)]
     rows = []
     for cell in entry.summary["cells"]:
-        kept = [number_cell(100 * cell["retention"][name], "{:.1f} %") for name in METRICS]
+        kept = [number_cell(100 * cell["retention"][name], "{:.1f}%") for name in METRICS]
         lasts = [number_cell(cell["last"][name], "{:.3g}") for name in METRICS]
         done = Cell(f"{cell['finished']} / {cell['planned']}", cell["finished"])
         where = [Cell(_loop(cell["loop"]), cell["loop"]), number_cell(cell["bias"], "{:g}")]
