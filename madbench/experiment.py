@@ -62,7 +62,7 @@ def run(
         if not processes.is_first():
             return
         workdir_report.write(results.load(path))
-        show.say(f"wrote the tables (table.md, …) and pictures (curves.png, …) into {path}")
+        show.say(f"wrote report.html, the tables (table.md, …) and pictures (curves.png, …) into {path}")
         show.say(f"{display.duration(time.monotonic() - begin)} in all")
         if job.family.steps:
             _say_speed(experiment.flops, time.monotonic() - begin, show)

@@ -1,4 +1,4 @@
-"""The workflow of the leaderboard: what it may do, that its commands exist, and what its script makes of hostile names."""
+"""The workflow of the leaderboard: what it may do, that its commands exist, and what it makes of hostile names."""
 
 import os
 import pathlib

@@ -15,6 +15,7 @@ from madbench.errors import UserError
 from madbench.leaderboard import board as boards
 from madbench.leaderboard import site
 
+DATA = ("leaderboard.csv", "leaderboard.json", "curves.csv", "curves.json")
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{7*7}}"
 
 
@@ -59,7 +60,7 @@ def of_html(pages):
 
 def test_there_is_a_page_for_each_task_and_each_submission(pages, board):
     named = {f"submissions/{entry.folder}.html" for entry in board.entries}
-    assert set(pages) == {"index.html", "leaderboard.csv", "leaderboard.json", "tasks/tiny.html", *named}
+    assert set(pages) == {"index.html", "tasks/tiny.html", *DATA, *named}
 
 
 def test_every_link_leads_somewhere_within_the_site(pages):

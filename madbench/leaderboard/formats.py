@@ -1,20 +1,23 @@
 """The leaderboard as JSON and CSV, with every number of the site's boards, and as markdown for a README."""
 
 import json
+import math
 import os
 import pathlib
 import re
 from typing import Any
 
-from madbench import __version__, results
+from madbench import __version__, results, verdict
 from madbench.errors import UserError
 from madbench.leaderboard import score
 from madbench.leaderboard.board import INVALIDATED, Board, Entry, Line
 from madbench.leaderboard.tasks import Task
+from madbench.report import planned, series
 
 SCHEMA = 1
 BEGIN, END = "<!-- madbench:leaderboard begin -->", "<!-- madbench:leaderboard end -->"
 MISSING = "—"
+_CURVE = ("mean", "low", "high")
 
 
 def plain(board: Board) -> dict[str, Any]:
@@ -83,6 +86,32 @@ def to_csv(board: Board) -> str:
                 where = {"board": "band", "task": task["id"], "loop": cell["loop"], "bias": cell["bias"]}
                 lines.append({**where, "metric": metric, **{f"band_{name}": value for name, value in band.items()}})
     return results.to_csv([{name: _harmless(value) for name, value in line.items()} for line in lines])
+
+
+def curves(board: Board) -> list[dict[str, Any]]:
+    """What the curves of the site show: the mean over the seeds and its 95 % interval, by generation, as flat rows."""
+    found = []
+    for entry in board.entries:
+        if entry.submission is None:
+            continue
+        result = entry.submission.result
+        rows = verdict.group(result.rows)
+        for cell in planned(result):
+            for metric in result.metrics.values():
+                line = series.series(result, metric, rows.get(cell, []))
+                where = {"submission": entry.folder, "task": entry.task.id, "loop": cell.loop, "bias": cell.bias}
+                for t, values in enumerate(zip(line.mean, line.low, line.high, strict=True), start=1):
+                    numbers = [None if math.isnan(value) else float(value) for value in values]
+                    found.append(
+                        where | {"metric": metric.name, "generation": t} | dict(zip(_CURVE, numbers, strict=True))
+                    )
+    return found
+
+
+def curves_json(board: Board) -> str:
+    """`curves` as a JSON list with an object a line."""
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in curves(board))
+    return f"[\n{lines}\n]\n" if lines else "[]\n"
 
 
 def markdown(board: Board) -> str:
@@ -156,6 +185,7 @@ def _task(task: Task) -> dict[str, Any]:
         "version": task.version,
         "title": task.title,
         "sha256": task.sha256,
+        "config": task.config,
         "generations": task.config["generations"],
         "seeds": len(seeds),
         "evaluator": task.evaluator,

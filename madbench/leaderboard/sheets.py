@@ -8,6 +8,7 @@ from madbench import __version__
 from madbench.leaderboard import formats, score, tasks
 from madbench.leaderboard.board import INVALIDATED, RE_RUN, SELF_REPORTED, Board, Entry, Line, Team
 from madbench.leaderboard.tasks import Task
+from madbench.report import charts
 from madbench.report.html import Cell, Column, Sheet, number_cell, text_cell
 from madbench.results import bias_text
 
@@ -96,6 +97,8 @@ def submission(board: Board, entry: Entry) -> dict[str, Any]:
         "resistance": formats.interval_text(entry.resistance) if counts else "",
         "scores": _scores(entry) if counts else None,
         "speed": _speed_facts(entry) if counts else [],
+        "charts": charts.charts(entry.submission.result) if counts else None,
+        "geometry": charts,
         "environment": _environment(entry) if counts else [],
         "checks": Sheet("Checks", [Column("Check"), Column("Result"), Column("What it found")], checked),
     }

@@ -9,6 +9,7 @@ import pathlib
 import tempfile
 from typing import Any
 
+from madbench import results
 from madbench.errors import UserError
 from madbench.leaderboard import formats, sheets
 from madbench.leaderboard.board import Board
@@ -23,6 +24,8 @@ def pages(board: Board) -> dict[str, str]:
     found = {
         "leaderboard.json": formats.to_json(board),
         "leaderboard.csv": formats.to_csv(board),
+        "curves.json": formats.curves_json(board),
+        "curves.csv": results.to_csv(formats.curves(board)),
         "index.html": _render("index.html", "", board, **sheets.index(board)),
     }
     for task in board.tasks:
@@ -95,7 +98,6 @@ def build(folder: str, out: str, readme: str = "", say=lambda text: None) -> Boa
     Raises:
       UserError: one line; nothing is written then.
     """
-    from madbench import results
     from madbench.leaderboard import board as boards
 
     check(out)

@@ -31,6 +31,7 @@ class Cell:
       href: where the text leads; "" for nowhere. Only ever made by the program: `https:`, or a relative path.
       mark: "", or how it is marked: "good", "bad", "warn" or "plain" (a badge), or "missing" (pale).
       detail: a second, smaller line; may be "".
+      badges: (text, mark) of several badges after the text.
     """
 
     text: str
@@ -38,15 +39,18 @@ class Cell:
     href: str = ""
     mark: str = ""
     detail: str = ""
+    badges: Sequence[tuple[str, str]] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column: numbers stand on the right, and sorting a column begins with its largest where `falling`."""
+    """A column: numbers stand on the right, sorting begins with the largest where `falling`, `detail` is a second line
+    of its header."""
 
     title: str
     is_number: bool = False
     falling: bool = False
+    detail: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,6 +59,52 @@
     });
   });
 
+  // ---- sliders: each chooses the generation that its section shows ----
+  const show = (section, t) => {
+    all("[data-frames]", section).forEach((box) => {
+      const frames = all("[data-t]", box);
+      frames.forEach((frame) => frame.toggleAttribute("hidden", frame.dataset.t !== t));
+      const absent = box.querySelector(".absent");
+      if (absent) absent.hidden = frames.some((frame) => frame.dataset.t === t);
+    });
+    all("[data-plot]", section).forEach((plot) => {
+      const row = all("tbody tr", plot).find((each) => each.cells[0].textContent === t);
+      const cursor = plot.querySelector(".cursor");
+      cursor.removeAttribute("hidden");
+      cursor.setAttribute("transform", `translate(${row.dataset.x} 0)`);
+      const readout = plot.querySelector(".readout");
+      readout.hidden = false;
+      all(".value", readout).forEach((value, i) => { value.textContent = row.cells[i + 1].textContent; });
+    });
+  };
+  all(".slider").forEach((slider) => {
+    const section = slider.closest("section");
+    const input = slider.querySelector("input");
+    const output = slider.querySelector("output");
+    const generations = slider.dataset.generations.split(" ");
+    const last = generations[generations.length - 1];
+    const update = () => {
+      const t = generations[Number(input.value)];
+      output.textContent = `${t} of ${last}`;
+      input.setAttribute("aria-valuetext", `generation ${t} of ${last}`);
+      show(section, t);
+    };
+    input.addEventListener("input", update);
+    slider.hidden = generations.length < 2;
+    update();
+    // the pointer over a chart reads it too
+    all("[data-plot]", section).forEach((plot) => {
+      const svg = plot.querySelector("svg");
+      const xs = all("tbody tr", plot).map((row) => Number(row.dataset.x));
+      svg.addEventListener("pointermove", (event) => {
+        const box = svg.getBoundingClientRect();
+        const x = (event.clientX - box.left) / box.width * svg.viewBox.baseVal.width;
+        const nearest = xs.reduce((best, each, i) => (Math.abs(each - x) < Math.abs(xs[best] - x) ? i : best), 0);
+        if (Number(input.value) !== nearest) { input.value = nearest; update(); }
+      });
+    });
+  });
+
   // ---- commands that can be copied, where the browser allows it ----
   if (navigator.clipboard) all(".command").forEach((box) => {
     const button = document.createElement("button");
