@@ -103,6 +103,8 @@ def read(root: pathlib.Path, name: str, most: int) -> bytes:
             if info.st_size > most:
                 raise UserError(f"{shown(name)} holds {info.st_size:,} bytes, and at most {most:,} are expected")
             data = file.read(most + 1)
+    except UserError:  # a ValueError itself
+        raise
     except FileNotFoundError:
         raise UserError(f"{shown(name)} is missing") from None
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError

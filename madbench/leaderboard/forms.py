@@ -128,7 +128,16 @@ MANIFEST = {
     "summary": Each(_ANY),  # compared with what it must be
     "files": Each({"bytes": WHOLE, "sha256": HASH}),
 }
-CONFIG = {"sha256": HASH, "config": Each(_ANY)}  # likewise
+CONFIG = {"sha256": HASH, "config": Each(_ANY)}  # likewise, but for
+HOW = {
+    "fleet": {
+        "max_runs_per_device": WHOLE,
+        "memory_fraction": NUMBER,
+        "streaming": _one_of(("auto", "always", "never")),
+    },
+    "keep_checkpoints": COUNT,
+    "keep_samples": BOOL,
+}
 _ENVIRONMENT = {
     "schema": _exactly(results.SCHEMA),
     "versions": Each(LINE),

@@ -142,11 +142,22 @@ class Submission:
         }
 
     @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved config: the task's, and how it was run."""
+        content = _fits(forms.CONFIG, self.parsed["config.json"], "config.json:")
+        config = content["config"]
+        if difference := differs(config, self.task):
+            raise UserError(difference)
+        if content["sha256"] != self.task.sha256:
+            raise UserError("config.json: its sha256 is not that of its config")
+        _fits(forms.HOW, {name: value for name, value in config.items() if name not in self.task.config}, "config")
+        return config
+
+    @functools.cached_property
     def result(self) -> Result:
         """As readers of a workdir know it; every field of its files is of the kind that it must be, and finite."""
         metrics = list(self.task.config["metrics"]["names"])
         of_name = {
-            "config.json": forms.CONFIG,
             "environment.json": forms.ENVIRONMENT,
             "reference.json": forms.reference(metrics),
             "metrics.jsonl": forms.row(metrics),
@@ -156,10 +167,8 @@ class Submission:
             content = self.parsed[name]
             for number, each in enumerate(content if name in ROWS else [content], start=1):
                 _fits(form, each, f"{name}, line {number}:" if name in ROWS else f"{name}:")
-        config, environment, reference = (self.parsed[name] for name in OBJECTS)
-        if difference := differs(config["config"], self.task):
-            raise UserError(difference)
-        return Result(self.path, config["config"], reference, environment, self.parsed["metrics.jsonl"])
+        _, environment, reference = (self.parsed[name] for name in OBJECTS)
+        return Result(self.path, self.config, reference, environment, self.parsed["metrics.jsonl"])
 
     def read(self) -> None:
         """Reads every part but the arrays."""
