@@ -118,7 +118,7 @@ def markdown(board: Board) -> str:
     """Both boards as tables; between markers, see `replaced`."""
     tasks = [task.name for task in board.tasks]
     parts = [
-        f"Resistance, in [0, 100]; {score.CONFIDENCE:.0%} intervals over the seeds. A task not submitted counts 0."
+        f"Resistance, in [0, 100]; {100 * score.CONFIDENCE:g} % intervals over the seeds. A task not submitted counts 0."
     ]
     rows = []
     for line in board.overall:

@@ -18,7 +18,7 @@ METRICS = {"fd": "FD", "precision": "precision", "recall": "recall"}
 
 def index(board: Board) -> dict[str, Any]:
     """Of index.html."""
-    columns = [Column("Rank", True), Column("Name"), Column("Method"), Column("Overall", True, True)]
+    columns = [Column("Rank"), Column("Name"), Column("Method"), Column("Overall", True, True)]
     columns += [Column(task.name, True, True) for task in board.tasks] + [Column("Status")]
     overall = [_team(board, line) for line in board.overall]
     return {
@@ -28,7 +28,7 @@ def index(board: Board) -> dict[str, Any]:
         "invalidated": _invalidated(board.invalidated, ""),
         "near": any(line.is_near for line in board.overall),
         "draws": score.DRAWS,
-        "confidence": f"{score.CONFIDENCE:.0%}",
+        "confidence": percent(score.CONFIDENCE),
         "example": board.tasks[0].name if board.tasks else tasks.names()[0],
         "version": __version__,
     }
@@ -38,7 +38,7 @@ def task(board: Board, task: Task) -> dict[str, Any]:
     """Of the page of a task."""
     lines = board.resistance(task)
     titles = [_cell_title(cell) for cell in task.cells]
-    columns = [Column("Rank", True), Column("Name"), Column("Method"), Column("Status")]
+    columns = [Column("Rank"), Column("Name"), Column("Method"), Column("Status")]
     columns += [Column("Resistance", True, True)]
     last = task.config["generations"]
     columns += [Column(f"{name}, t = {last}", True, name != "FD") for name in METRICS.values()]
@@ -47,7 +47,7 @@ def task(board: Board, task: Task) -> dict[str, Any]:
     for line in lines:
         summary = line.of.summary
         cells = [number_cell(cell["score"], "{:.1f}", detail=_range(cell)) for cell in summary["cells"]]
-        lasts = [number_cell(summary["last"][name], "{:.3g}") for name in METRICS]
+        lasts = _lasts(summary)
         row = [_rank(line), _name(line.of, "../"), text_cell(line.of.method), _status(line.of)]
         rows.append([*row, _resistance(line.of.resistance), *lasts, *cells])
     gone = [entry for entry in board.invalidated if entry.task and entry.task.id == task.id]
@@ -70,13 +70,14 @@ def task(board: Board, task: Task) -> dict[str, Any]:
         "cells": _definition(task),
         "floors": _floors(task),
         "config": json.dumps(task.config, indent=1, ensure_ascii=False),
-        "confidence": f"{tasks.CONFIDENCE:.1%}",
-        "interval": f"{score.CONFIDENCE:.0%}",
+        "confidence": percent(tasks.CONFIDENCE),
+        "interval": percent(score.CONFIDENCE),
     }
 
 
 def submission(board: Board, entry: Entry) -> dict[str, Any]:
     """Of the page of a submission."""
+    silent = [finding.name for finding in entry.findings if finding.ok and not finding.message]
     checked = [
         [
             text_cell(finding.name),
@@ -84,6 +85,7 @@ def submission(board: Board, entry: Entry) -> dict[str, Any]:
             text_cell(finding.message),
         ]
         for finding in entry.findings
+        if finding.name not in silent
     ]
     linked = entry.task and any(entry.task.id == task.id for task in board.tasks)
     counts = entry.summary is not None
@@ -100,6 +102,7 @@ def submission(board: Board, entry: Entry) -> dict[str, Any]:
         "charts": charts.charts(entry.submission.result) if counts else None,
         "geometry": charts,
         "environment": _environment(entry) if counts else [],
+        "silent": silent,
         "checks": Sheet("Checks", [Column("Check"), Column("Result"), Column("What it found")], checked),
     }
 
@@ -120,7 +123,7 @@ def _team(board: Board, line: Line[Team]) -> list[Cell]:
 
 
 def _speed(board: Board, those: list[Task], root: str) -> Sheet:
-    columns = [Column("Task"), Column("Rank", True), Column("Name"), Column("Method")]
+    columns = [Column("Task"), Column("Rank"), Column("Name"), Column("Method")]
     columns += [Column("Per hour", True, True), Column("Without compilation", True, True), Column("Hardware")]
     rows = []
     for each in those:
@@ -138,7 +141,7 @@ def _speed(board: Board, those: list[Task], root: str) -> Sheet:
                     Cell(line.of.hardware, line.of.hardware.casefold(), detail=found),
                 ]
             )
-    if len(those) == 1:
+    if root:  # the page of one task
         columns, rows = columns[1:], [row[1:] for row in rows]
     return Sheet("Loop-generations per hour", columns, rows)
 
@@ -175,7 +178,7 @@ def _definition(task: Task) -> Sheet:
 def _floors(task: Task) -> list[tuple[str, str]]:
     found = task.evaluator["floors"]
     return [
-        (title, f"{found[name]['mean']:.3g} (5% to 95%: {found[name]['p5']:.3g} to {found[name]['p95']:.3g})")
+        (title, f"{found[name]['mean']:.3g} (5 % to 95 %: {found[name]['p5']:.3g} to {found[name]['p95']:.3g})")
         for name, title in METRICS.items()
     ]
 
@@ -188,12 +191,16 @@ def _scores(entry: Entry) -> Sheet:
     columns += [Column("Rows", True, True)]
     rows = []
     for cell in entry.summary["cells"]:
-        kept = [number_cell(100 * cell["retention"][name], "{:.1f}%") for name in METRICS]
-        lasts = [number_cell(cell["last"][name], "{:.3g}") for name in METRICS]
+        kept = [number_cell(100 * cell["retention"][name], "{:.1f} %") for name in METRICS]
+        lasts = _lasts(cell)
         done = Cell(f"{cell['finished']} / {cell['planned']}", cell["finished"])
         where = [Cell(_loop(cell["loop"]), cell["loop"]), number_cell(cell["bias"], "{:g}")]
         rows.append([*where, number_cell(cell["score"], "{:.1f}", detail=_range(cell)), *kept, *lasts, done])
     return Sheet("Scores by loop and sampling bias", columns, rows)
+
+
+def _lasts(found: dict[str, Any]) -> list[Cell]:
+    return [number_cell(found["last"][name], "{:.3g}" if name == "fd" else "{:.3f}") for name in METRICS]
 
 
 def _speed_facts(entry: Entry) -> list[tuple[str, str]]:
@@ -216,6 +223,11 @@ def _environment(entry: Entry) -> list[tuple[str, str]]:
         ("Source code", str(found["source_sha256"])[:16]),
     ]
     return facts + [(str(name), str(version)) for name, version in found["versions"].items()]
+
+
+def percent(share: float) -> str:
+    """ "99.9 %"."""
+    return f"{100 * share:g} %"
 
 
 def _rank(line: Line) -> Cell:
