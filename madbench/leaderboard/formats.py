@@ -117,9 +117,8 @@ def curves_json(board: Board) -> str:
 def markdown(board: Board) -> str:
     """Both boards as tables; between markers, see `replaced`."""
     tasks = [task.name for task in board.tasks]
-    parts = [
-        f"Resistance, in [0, 100]; {100 * score.CONFIDENCE:g} % intervals over the seeds. A task not submitted counts 0."
-    ]
+    confidence = f"{100 * score.CONFIDENCE:g} %"
+    parts = [f"Resistance, in [0, 100]; {confidence} intervals over the seeds. A task not submitted counts 0."]
     rows = []
     for line in board.overall:
         team = line.of

@@ -200,7 +200,10 @@ def _scores(entry: Entry) -> Sheet:
 
 
 def _lasts(found: dict[str, Any]) -> list[Cell]:
-    return [number_cell(found["last"][name], "{:.3g}" if name == "fd" else "{:.3f}") for name in METRICS]
+    fd = found["last"]["fd"]
+    text = "" if fd is None else f"{fd:#.3g}".rstrip(".")  # three digits, "425" and not "425."
+    shares = [number_cell(found["last"][name], "{:.3f}") for name in METRICS if name != "fd"]
+    return [number_cell(fd, text), *shares]
 
 
 def _speed_facts(entry: Entry) -> list[tuple[str, str]]:
@@ -226,8 +229,8 @@ def _environment(entry: Entry) -> list[tuple[str, str]]:
 
 
 def percent(share: float) -> str:
-    """ "99.9 %"."""
-    return f"{100 * share:g} %"
+    """ "99.9 %", on one line."""
+    return f"{100 * share:g}\N{NO-BREAK SPACE}%"
 
 
 def _rank(line: Line) -> Cell:
