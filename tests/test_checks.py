@@ -694,3 +694,17 @@ def test_several_at_once(honest, entry, tmp_path, capsys):
     assert [finding.message for finding in checks.clashes([honest, other, tmp_path])] == [
         f"{other} has the name HONEST, and so has {honest}"
     ]
+
+
+def test_a_run_that_was_resumed_elsewhere(entry):
+    """What `environment.write` leaves then."""
+
+    def change(environment):
+        environment["resumed_with"] = [{**environment, "device": {"kind": "Abacus 10", "platform": "cpu", "count": 1}}]
+
+    submissions.edit(entry / "environment.json", change)
+    submissions.redo_hashes(entry)
+    assert failed(entry) == {}
+    submissions.edit(entry / "environment.json", lambda e: e["resumed_with"][0].update(processes=0))
+    submissions.redo_hashes(entry)
+    assert set(failed(entry)) == {"schema"}
