@@ -136,6 +136,8 @@ def _read_config(name: str | None) -> config_dict.ConfigDict:
     if not os.path.isfile(path):
         raise UserError(f"config file {path!r} is not there")
     if path.endswith(".json"):
+        if colon:
+            raise UserError(f"a config.json takes no words, and {name!r} gives it {text!r}")
         return _read_json(path)
     try:
         get_config = runpy.run_path(path).get("get_config")
@@ -159,7 +161,7 @@ def _read_json(path: str) -> config_dict.ConfigDict:
         plain = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
         if not isinstance(plain, dict):
             raise ValueError("it is not an object")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"config file {path!r}: {error}") from error
     if isinstance(plain.get("config"), dict):
         plain = plain["config"]

@@ -91,12 +91,13 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Charts:
-    """Everything that the section of curves shows. `marks` says which signs occur."""
+    """Everything that the section of curves shows. `marks` says which signs occur, `logs` what is a geometric mean."""
 
     keys: list[Key]
     groups: list[Group]
     generations: list[int]
     marks: dict[str, bool]
+    logs: str
 
 
 def charts(result: Result) -> Charts:
@@ -125,7 +126,8 @@ def charts(result: Result) -> Charts:
             has_cross |= any(drawn.cross for drawn in panel.lines)
     groups = [Group(f"λ = {bias_text(bias)}", each) for bias, each in panels.items()]
     marks = {"floor": has_floor, "cross": has_cross, "band": len(result.config["seeds"]) > 1}
-    return Charts(list(keys.values()), groups, _told(result.config["generations"]), marks)
+    logs = ", ".join(f"log {metric.label}" for metric in result.metrics.values() if metric.kind == "distance")
+    return Charts(list(keys.values()), groups, _told(result.config["generations"]), marks, logs)
 
 
 class _Scale:

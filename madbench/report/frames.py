@@ -163,7 +163,7 @@ def of_points(samples: Cells, axes: np.ndarray, density: np.ndarray, budget: int
       budget: in bytes of the page.
     """
     numbers = sorted({t for each in samples.values() for t in each})
-    heaviest = 9 * (_POINTS if len(axes) == 2 else axes.shape[1])
+    heaviest = 11 * (_POINTS if len(axes) == 2 else axes.shape[1])
     kept = _thin(numbers, max(2, budget // (heaviest * len(samples))))
     found = {cell: {t: np.asarray(each[t], np.float64) for t in kept if t in each} for cell, each in samples.items()}
     draw = _planes if len(axes) == 2 else _curves

@@ -87,7 +87,7 @@ def _sheets(table: Table) -> Iterator[html.Sheet]:
                 _verdict(line, table),
                 *(cell for info in beside for cell in _metric_cells(info, line)),
                 *[html.number_cell(line.verdict.half_life, "{:.1f}")] * half_life,
-                _seeds(line),
+                html.Cell(f"{line.verdict.finished}/{line.verdict.seeds}", line.verdict.finished),
                 _sizes(line),
             ]
             for line in table.lines
@@ -152,12 +152,6 @@ def _verdict(line: Line, table: Table) -> html.Cell:
             mark = "good" if text == table.definition.otherwise else "bad" if text.startswith("diverged") else "plain"
             badges.append((text, mark))
     return html.Cell("", judged.text, badges=badges)
-
-
-def _seeds(line: Line) -> html.Cell:
-    judged = line.verdict
-    lacking = [f"{n} {what}" for n, what in ((judged.diverged, "diverged"), (judged.unfinished, "unfinished")) if n]
-    return html.Cell(f"{judged.finished}/{judged.seeds}", judged.finished, detail=", ".join(lacking))
 
 
 def _from_grid(grid: Grid) -> html.Sheet:

@@ -18,26 +18,37 @@ def found(table: Table) -> list[str]:
     else:
         said: dict[str, list[Line]] = {criterion.finding: [] for criterion in table.definition.criteria}
         for line in lines:
-            for text in line.verdict.findings or (", ".join(line.verdict.undecided) or table.definition.otherwise,):
+            judged = (*line.verdict.findings, *line.verdict.undecided)
+            for text in judged or [table.definition.otherwise] * (line.verdict.text == table.definition.otherwise):
                 said.setdefault(text, []).append(line)
         clauses = [_who(text, some, lines) for text, some in said.items() if some]
-        clauses[0] = clauses[0].replace(f"all {len(lines)}", f"all {len(lines)} cells")
-        clauses[0] = re.sub(r"^(\d+)", rf"\1 of {len(lines)} cells", clauses[0])
-        sentences.append(f"{clauses[0][0].upper()}{clauses[0][1:]}{''.join(f'; {each}' for each in clauses[1:])}.")
+        if clauses:
+            clauses[0] = re.sub(r"^(\d+|all \d+|both)", lambda number: _of(number[0], len(lines)), clauses[0])
+            sentences.append("; ".join([f"{clauses[0][0].upper()}{clauses[0][1:]}", *clauses[1:]]) + ".")
     return [*sentences, *_most(table), *_failed(lines)]
+
+
+def _of(number: str, total: int) -> str:
+    """Of what a number is, where it is the first."""
+    return f"{number} cells" if number.startswith(("all", "both")) else f"{number} of {total} cells"
 
 
 def _who(finding: str, some: Sequence[Line], lines: Sequence[Line]) -> str:
     """ "5 go MAD", "1 is stable (fresh_data at λ = 1)", "all 6 lose diversity"."""
-    number = f"all {len(lines)}" if len(some) == len(lines) else str(len(some))
+    every = "both" if len(lines) == 2 else f"all {len(lines)}"
+    number = every if len(some) == len(lines) else str(len(some))
     one = len(some) == 1
     verb, _, rest = finding.partition(" ")
     if finding == "MAD":
         said = "goes MAD" if one else "go MAD"
     elif verb == "loses":
         said = f"{'loses' if one else 'lose'} {rest}"
+    elif "undecided" in finding:
+        said = f"{'has' if one else 'have'} {finding}"
+    elif finding in some[0].verdict.undecided:
+        said = f"{_is(len(some))} undecided, {finding}"
     else:
-        said = f"{'is' if one else 'are'} {finding}"
+        said = f"{_is(len(some))} {finding}"
     named = f" ({', '.join(_name(line, lines) for line in some)})" if len(some) < min(_NAMED, len(lines)) else ""
     return f"{number} {said}{named}"
 
@@ -78,16 +89,20 @@ def _most(table: Table) -> list[str]:
     beyond = ""
     if floor and floor.p95 and last > floor.p95:
         beyond = f", {last / floor.p95:.2g} times the 95th percentile between real samples"
-    where = f" in {_name(line, table.lines)}" if len(table.lines) > 1 else ""
-    verb = "grew most" if len(grown) > 1 else "grew"
-    return [f"{info.label} {verb}{where}: from {texts[0]} to {texts[1]} by generation {line.generations}{beyond}."]
+    name = _name(line, table.lines)
+    where = f"grew most {'at' if name.startswith('λ') else 'in'} {name}:" if len(grown) > 1 else "grew"
+    return [f"{info.label} {where} from {texts[0]} to {texts[1]} by generation {line.generations}{beyond}."]
 
 
 def _failed(lines: Sequence[Line]) -> list[str]:
     runs = sum(line.verdict.seeds for line in lines)
     diverged, unfinished = (sum(getattr(line.verdict, name) for line in lines) for name in ("diverged", "unfinished"))
-    sentences = [f"{diverged} of {runs} runs diverged, and count as failed."] if diverged else []
-    return sentences + ([f"{unfinished} of {runs} runs are unfinished."] if unfinished else [])
+    sentences = [f"{diverged} of {runs} runs diverged and count{'s' * (diverged == 1)} as failed."] if diverged else []
+    return sentences + ([f"{unfinished} of {runs} runs {_is(unfinished)} unfinished."] if unfinished else [])
+
+
+def _is(n: int) -> str:
+    return "is" if n == 1 else "are"
 
 
 def ran(result: Result, table: Table) -> str:
@@ -106,7 +121,8 @@ def ran(result: Result, table: Table) -> str:
         f"Generation 1 of a {config['model']['family']} model learns from {data}; each later one, from what "
         "its loop gives it of real data and of samples that earlier generations made.",
         f"{_many(len(loops), 'loop')}{names}, λ\xa0= {_listed([bias_text(b) for b in biases])}{meaning}; "
-        f"{_many(seeds, 'seed')}, {_many(generations, 'generation')}: {_many(len(lines), 'cell')}, {_many(len(lines) * seeds, 'run')}.",
+        f"{_many(seeds, 'seed')}, {_many(generations, 'generation')}: {_many(len(lines), 'cell')}, "
+        f"{_many(len(lines) * seeds, 'run')}.",
     ]
     n, features = result.reference.get("n_samples"), result.reference.get("features")
     labels = _listed([info.label for info in result.metrics.values()])
