@@ -13,7 +13,7 @@ import submissions
 from madbench import cli
 from madbench.errors import UserError
 from madbench.leaderboard import board as boards
-from madbench.leaderboard import formats, score
+from madbench.leaderboard import checks, formats, score
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,18 @@ def test_overall_counts_a_task_that_was_not_submitted_0(one, tmp_path, monkeypat
     assert [task.name for task in found.tasks] == ["another", "tiny"]
     assert line.of.resistance["score"] == pytest.approx(alone.of.resistance["score"] / 2)
     assert list(line.of.entries) == ["tiny"]
+
+
+def test_one_name_on_two_tasks_is_no_clash_but_one_row(one, tmp_path):
+    other = one.parent / "others" / "honest"
+    shutil.copytree(one / "honest", other)
+    submissions.edit(other / "metrics.jsonl", lambda rows: rows[-1].update(fd=0.5))
+    submissions.redo_hashes(other)
+    assert [f.message for f in checks.clashes([one / "honest", other])] == [
+        f"{other} has the name honest, and so has {one / 'honest'}"
+    ]
+    submissions.edit(other / "submission.json", lambda m: m.update(task="another"))
+    assert checks.clashes([one / "honest", other]) == []
 
 
 def test_a_task_without_a_band_does_not_count(one, tmp_path, monkeypatch):

@@ -58,6 +58,10 @@ def test_each_passes_its_checks_and_is_small(path):
     assert sum(file.stat().st_size for file in path.iterdir()) < 2_000_000
 
 
+def test_no_two_have_one_name_on_a_task_or_the_same_rows(board):
+    assert checks.clashes([FOLDER / entry.folder for entry in board.entries]) == []
+
+
 def test_the_published_tables_are_regenerated_from_the_rows(board):
     assert FOLDER / "README.md" in PUBLISHED
     for path in PUBLISHED:

@@ -2,8 +2,8 @@
 
 import entries
 import pytest
-
 import submissions
+
 from madbench.leaderboard import site
 
 PAGES = ("index.html", "tasks/tiny.html", "submissions/close.html", "submissions/broken.html")
