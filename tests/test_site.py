@@ -10,6 +10,7 @@ import urllib.parse
 import entries
 import pytest
 import submissions
+import test_checks_fuzz as fuzz
 
 from madbench.errors import UserError
 from madbench.leaderboard import board as boards
@@ -162,6 +163,28 @@ def test_an_address_of_another_kind_is_no_link(board):
         odd = boards.dataclasses.replace(board.entries[-1], url=url)
         page = Read(site.pages(boards.Board(board.tasks, [], [odd]))["submissions/twin.html"])
         assert url not in [attrs.get("href") for _, attrs in page.elements]
+
+
+def test_damaged_submissions_have_pages(task, tmp_path):
+    """Of `test_checks_fuzz`'s kinds: none breaks the board, and none has numbers unless every check passes."""
+    honest = submissions.packed(tmp_path / "honest")
+    statuses = set()
+    for seed in range(40):
+        fuzz.judge(honest, tmp_path / "entry", fuzz.DAMAGE, seed, redo=False)
+        entry = boards.judge(tmp_path / "entry", "entry")
+        statuses.add(entry.status)
+        found = site.pages(boards.Board([task], [], [entry]))
+        assert entry.reason.split(":")[0] in found["submissions/entry.html"]
+        assert entry.reason.isprintable()
+    assert statuses == {"invalidated"}
+
+
+def test_the_package_ships_the_templates():
+    patterns = re.search(
+        r"package_data=(\{.*?\})", (pathlib.Path(__file__).parent.parent / "setup.py").read_text(), re.S
+    )
+    assert '"leaderboard/templates/*"' in patterns[1]
+    assert sorted(p.name for p in site.TEMPLATES.iterdir()) == ["index.html", "submission.html", "task.html"]
 
 
 def test_a_board_without_any_rank_has_its_pages(board):
