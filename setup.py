@@ -17,7 +17,14 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.12",
     packages=find_packages(include=["madbench", "madbench.*"]),
-    package_data={"madbench": ["metrics/features/bundled/*.npz", "leaderboard/tasks/*.json"]},
+    package_data={
+        "madbench": [
+            "metrics/features/bundled/*.npz",
+            "leaderboard/tasks/*.json",
+            "leaderboard/templates/*",
+            "report/templates/*",
+        ],
+    },
     entry_points={"console_scripts": ["madbench = madbench.cli:main"]},
     install_requires=[
         "absl-py>=2.3",
@@ -26,6 +33,7 @@ setup(
         "grain>=0.2.15",
         "importlib_resources>=6.5",  # tensorflow-datasets needs it and does not say so
         "jax>=0.11.2",  # 0.10.2 miscompiles a vmapped matvec on CPU (jax#39103), 0.11.1 updates in loops (jax#40101)
+        "jinja2>=3.1.6",
         "matplotlib>=3.10",
         "ml-collections>=1.1",
         "numpy>=2.2",
@@ -44,7 +52,16 @@ setup(
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
         "prepare": ["tensorflow"],  # preparing TFDS image sets needs it; reading them does not
-        "test": ["prdc>=0.2", "pytest>=8", "pytest-cov>=6", "pytest-xdist>=3.6", "pyyaml>=6", "ruff>=0.12"],
+        "test": [
+            "axe-selenium-python>=3",  # ships axe-core's script
+            "prdc>=0.2",
+            "pytest>=8",
+            "pytest-cov>=6",
+            "pytest-xdist>=3.6",
+            "pyyaml>=6",
+            "ruff>=0.12",
+            "selenium>=4.30",
+        ],
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

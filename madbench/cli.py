@@ -14,10 +14,13 @@ USAGE = """madbench: how much synthetic data is safe? Self-consuming generative 
   madbench run --config=FILE --workdir=DIR [--config.FIELD=VALUE ...] [--dry_run [--on='4x8 H100']]
   madbench run --task=NAME --workdir=DIR
       run a job, or go on with one that was stopped; or say what it would take, here or on other devices
+      --config=DIR/config.json: a job as another workdir ran it
       --distributed, or --coordinator_address=HOST:PORT --num_processes=N --process_id=I: one of several processes
       --shard=I/N: share I, from 1, of N, in a workdir of its own; `table` unites them
   madbench table DIR ... [--format=md|csv|json|latex] [--verdict=mad|growing|variance|tails|real_only]
       the standard table; several workdirs make one
+  madbench report DIR [--out=FILE]
+      one page that opens from disk: what was run, the table, curves, samples; and the pictures again
   madbench evaluate REAL GENERATED [--features=NAME] [--metrics=A,B] [--training=PATH] [--format=md|csv|json]
       the metrics of any two sets: folders of images, or .npz or .npy files of images or features
   madbench phase --config=FILE --workdir=DIR [--config.FIELD=VALUE ...] [--dry_run]
@@ -26,6 +29,8 @@ USAGE = """madbench: how much synthetic data is safe? Self-consuming generative 
       pack a finished task for the leaderboard; of a grid in shares, name the workdirs of all
   madbench check SUBMISSION ...
       is it well-formed, complete, consistent
+  madbench leaderboard SUBMISSIONS --out=SITE [--readme=FILE]
+      a folder of submissions as a static site, with its CSV and JSON; and as tables between the markers of a README
 
 --cache=DIR (or MADBENCH_CACHE) keeps prepared data, trained feature networks, and published weights that you put
 there; ~/.cache/madbench unless set. Exit codes: 0 done, 2 an error of use, 75 another process was lost, 128 + n stopped

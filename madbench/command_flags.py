@@ -56,7 +56,7 @@ def explain(command: str) -> str:
 
 def _flags_of_jobs(values: flags.FlagValues) -> None:
     """Of the commands that fill a workdir."""
-    flags.DEFINE_string("config", None, "A file with get_config().", flag_values=values)
+    flags.DEFINE_string("config", None, "A file with get_config(), or a config.json.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Where results go.", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "Print the plan and do nothing.", flag_values=values)
     _define_cache(values)
@@ -111,6 +111,18 @@ def _flags_of_submit(values: flags.FlagValues) -> None:
     flags.DEFINE_string("note", "", "One line.", flag_values=values)
 
 
+def _flags_of_report(values: flags.FlagValues) -> None:
+    text = "A file for the page alone; nothing is written into the workdir."
+    flags.DEFINE_string("out", "", text, flag_values=values)
+
+
+def _flags_of_leaderboard(values: flags.FlagValues) -> None:
+    text = "Where the site goes: an empty or new folder, or a site made before."
+    flags.DEFINE_string("out", None, text, flag_values=values)
+    text = "A file with the markers, between which the table goes."
+    flags.DEFINE_string("readme", "", text, flag_values=values)
+
+
 def _no_flags(values: flags.FlagValues) -> None:
     """A command that takes paths alone."""
 
@@ -125,6 +137,8 @@ _FLAGS = {
     "table": _flags_of_table,
     "evaluate": _flags_of_evaluate,
     "phase": _flags_of_jobs,
+    "report": _flags_of_report,
     "submit": _flags_of_submit,
     "check": _no_flags,
+    "leaderboard": _flags_of_leaderboard,
 }

@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import inspect
+import json
 import os
 import pathlib
 import re
@@ -137,7 +138,7 @@ def _until_stopped(work: Callable[[], None]) -> int:
 
 
 def _read_config(name: str | None) -> config_dict.ConfigDict:
-    """What `get_config()` in a file returns. "FILE:TEXT" passes TEXT to it.
+    """What `get_config()` in a file returns, or what a JSON file says, as in a workdir. "FILE:TEXT" passes TEXT to it.
 
     Not by `DEFINE_config_file`, which loads with a method that Python 3.15 removes and reports errors as tracebacks.
     """
@@ -146,6 +147,10 @@ def _read_config(name: str | None) -> config_dict.ConfigDict:
     path, colon, text = name.partition(":")
     if not os.path.isfile(path):
         raise UserError(f"config file {path!r} is not there")
+    if path.endswith(".json"):
+        if colon:
+            raise UserError(f"a config.json takes no words, and {name!r} gives it {text!r}")
+        return _read_json(path)
     try:
         get_config = runpy.run_path(path).get("get_config")
         if colon and get_config and not inspect.signature(get_config).parameters:
@@ -158,6 +163,24 @@ def _read_config(name: str | None) -> config_dict.ConfigDict:
     if not isinstance(config, config_dict.ConfigDict):
         raise UserError(f"config file {path!r} needs a get_config() that returns madbench.config.base(), with changes")
     return config
+
+
+def _read_json(path: str) -> config_dict.ConfigDict:
+    """The config of a workdir's `config.json`, or of a file that holds the config alone."""
+    from madbench import config as configs
+
+    try:
+        plain = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        if not isinstance(plain, dict):
+            raise ValueError("it is not an object")
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"config file {path!r}: {error}") from error
+    if isinstance(plain.get("config"), dict):
+        plain = plain["config"]
+    try:
+        return configs.from_plain(plain)
+    except UserError as error:
+        raise UserError(f"config file {path!r}: {error}") from error
 
 
 def _read_task(name: str) -> config_dict.ConfigDict:
@@ -255,6 +278,22 @@ def table(argv: list[str]) -> int:
     return 0
 
 
+def report(argv: list[str]) -> int:
+    """`madbench report`: the tables, the pictures and the page, made again in the workdir; or the page elsewhere."""
+    values, (_, *paths) = command_flags.parse("report", argv)
+    if len(paths) != 1:
+        raise UserError("name one workdir: madbench report DIR")
+    from madbench.report import workdir
+
+    result = results.load(paths[0])
+    if values.out:
+        results.write_text(pathlib.Path(values.out), workdir.render_page(result))
+    else:
+        workdir.write(result)
+    print(f"wrote {values.out or result.path / workdir.PAGE}")
+    return 0
+
+
 def evaluate(argv: list[str]) -> int:
     """`madbench evaluate`."""
     from madbench.report import evaluation
@@ -279,5 +318,5 @@ def evaluate(argv: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"run": run, "table": table, "evaluate": evaluate, "phase": phase}
+COMMANDS = {"run": run, "table": table, "report": report, "evaluate": evaluate, "phase": phase}
 COMMANDS |= leaderboard_commands.COMMANDS

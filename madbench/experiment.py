@@ -65,7 +65,7 @@ def run(
             return
         show.busy("writing tables and pictures")
         workdir_report.write(results.load(path))
-        show.say(f"wrote the tables (table.md, …) and pictures (curves.png, …) into {path}")
+        show.say(f"wrote report.html, the tables (table.md, …) and pictures (curves.png, …) into {path}")
         show.say(f"{display.duration(time.monotonic() - begin)} in all")
         if job.family.steps:
             _say_speed(experiment.flops, time.monotonic() - begin, show)

@@ -8,8 +8,7 @@ from madbench.errors import UserError
 
 def submit(argv: list[str]) -> int:
     """`madbench submit`."""
-    values, rest = command_flags.parse("submit", argv)
-    paths = rest[1:]
+    values, (_, *paths) = command_flags.parse("submit", argv)
     if not paths:
         raise UserError("name the workdir of a finished task: madbench submit DIR --name=NAME --out=SUBMISSION")
     for field, example in (("name", "NAME"), ("out", "SUBMISSION")):
@@ -24,8 +23,8 @@ def submit(argv: list[str]) -> int:
 
 def check(argv: list[str]) -> int:
     """`madbench check`: a line a check. 2 where any failed."""
-    _, rest = command_flags.parse("check", argv)
-    paths = [os.path.normpath(path) for path in rest[1:]]
+    _, (_, *rest) = command_flags.parse("check", argv)
+    paths = [os.path.normpath(path) for path in rest]
     if not paths:
         raise UserError("name one or more submissions: madbench check SUBMISSION ...")
     from madbench.leaderboard import checks
@@ -43,4 +42,19 @@ def check(argv: list[str]) -> int:
     return 2 if failed else 0
 
 
-COMMANDS = {"submit": submit, "check": check}
+def leaderboard(argv: list[str]) -> int:
+    """`madbench leaderboard`. A submission that does not count is shown as such, and no error of use."""
+    values, (_, *paths) = command_flags.parse("leaderboard", argv)
+    if len(paths) != 1:
+        raise UserError("name the folder of submissions: madbench leaderboard SUBMISSIONS --out=SITE")
+    if not values.out:
+        raise UserError("--out=SITE is missing")
+    from madbench.leaderboard import site
+
+    board = site.build(paths[0], values.out, values.readme, say=print)
+    counted = len(board.entries) - len(board.invalidated)
+    print(f"wrote {values.out}: {counted} of {len(board.entries)} submissions count; open {values.out}/index.html")
+    return 0
+
+
+COMMANDS = {"submit": submit, "check": check, "leaderboard": leaderboard}

@@ -58,3 +58,12 @@ def compiled(tmp_path_factory):
     jax.config.update("jax_compilation_cache_dir", None)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium (tests/browser.py): one start serves all tests of a process."""
+    from browser import started
+
+    with started() as found:
+        yield found

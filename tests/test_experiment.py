@@ -108,7 +108,8 @@ def workdir(job) -> pathlib.Path:
 def test_the_workdir_holds_what_the_architecture_promises_and_no_more(workdir):
     assert {p.name for p in workdir.iterdir()} == {
         "config.json", "environment.json", "reference.json", "metrics.jsonl", "timing.jsonl", "checkpoints", "samples",
-        "table.md", "table.csv", "table.json", "table.tex", "curves.png", "samples.png", ".lock",
+        "table.md", "table.csv", "table.json", "table.tex", "curves.png", "curves.svg", "samples.png", "samples.svg",
+        "report.html", ".lock",
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from scipy import stats
 from tables import entries
 
 from madbench import results
-from madbench.report import curves, grid
+from madbench.report import curves, grid, series
 
 LOOPS = ("fully_synthetic", "synthetic_augmentation", "fresh_data(n_fresh=100,n_initial=1000)")
 
@@ -86,13 +86,13 @@ def test_lines_are_means_over_seeds():
 def test_band_equals_scipy():
     values = np.random.default_rng(0).normal(size=(4, 3))
     values[1, 2] = np.nan
-    mean, low, high = curves.band(values)
+    mean, low, high = series.band(values)
     seen = values[:, 0]
     expected = stats.t.interval(0.95, 3, loc=seen.mean(), scale=stats.sem(seen))
     np.testing.assert_allclose((low[0], high[0]), expected)
     np.testing.assert_allclose(mean[:2], values[:, :2].mean(axis=0))
     assert np.isnan([mean[2], low[2], high[2]]).all(), "no mean over the seeds that are left"
-    mean, low, high = curves.band(values[:1])
+    mean, low, high = series.band(values[:1])
     np.testing.assert_array_equal(mean, values[0])
     assert np.isnan([low, high]).all()
 
@@ -232,12 +232,12 @@ def test_zero_distances_are_drawn_without_a_warning():
     (2000, [1, 500, 1000, 1500, 2000]),
 ])  # fmt: skip
 def test_generation_ticks(generations, ticks):
-    assert curves.generation_ticks(generations) == ticks
+    assert series.generation_ticks(generations) == ticks
 
 
 @pytest.mark.parametrize(("low", "high"), [(1.1, 1.2), (2, 7), (0.5, 80), (1e-8, 1e9), (3e-5, 3.1e-5)])
 def test_log_ticks_lie_inside_and_are_few(low, high):
-    ticks = curves.log_ticks(low, high)
+    ticks = series.log_ticks(low, high)
     assert ticks == sorted(ticks)
     assert all(low <= t <= high for t in ticks)
     assert 2 <= len(ticks) <= 7

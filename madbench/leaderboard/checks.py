@@ -82,8 +82,8 @@ def run(path: str | os.PathLike) -> list[Finding]:
 
 
 def clashes(paths: Sequence[str | os.PathLike]) -> list[Finding]:
-    """What is wrong between submissions, each of which may be damaged: one finding per pair that has the same name, or
-    the same rows."""
+    """What is wrong between submissions, each of which may be damaged: one finding per pair that has the same name on
+    one task, or the same rows."""
     named: dict[str, pathlib.Path] = {}
     found = []
     for path in map(pathlib.Path, paths):
@@ -93,7 +93,8 @@ def clashes(paths: Sequence[str | os.PathLike]) -> list[Finding]:
         except UserError:
             continue  # said by `run`
         rows = manifest["files"].get("metrics.jsonl", {}).get("sha256")
-        marks = {f"the name {manifest['name']}": manifest["name"].casefold(), "the same metrics.jsonl": rows}
+        name = f"{manifest['name'].casefold()} {manifest['task']}"  # of several tasks, one name is one overall row
+        marks = {f"the name {manifest['name']}": name, "the same metrics.jsonl": rows}
         for what, mark in marks.items():
             if mark and (first := named.setdefault(f"{what.split()[1]} {mark}", path)) != path:
                 found.append(Finding("others", False, _line(f"{path} has {what}, and so has {first}")))

@@ -38,7 +38,7 @@ class Found:
 
 
 def run(config: Any, workdir: str, *, cache: str = DEFAULT_CACHE, show: display.Display | None = None) -> str:
-    """Measures a map and writes it: `config.json`, `phase.csv`, `phase.md`, `phase.png`.
+    """Measures a map and writes it: `config.json`, `phase.csv`, `phase.md`, `phase.png`, `phase.svg`.
 
     Args:
       config: `ConfigDict` as `madbench.phase.base` makes it.
@@ -63,7 +63,7 @@ def run(config: Any, workdir: str, *, cache: str = DEFAULT_CACHE, show: display.
         rows = effective(plain, found)
         results.write_text(path / "phase.csv", results.to_csv(rows))
         text = report.write(path, rows, _title(plain))
-        show.say(f"wrote phase.csv, phase.md and phase.png into {path}; {display.duration(watch.lap('all'))} in all")
+        show.say(f"wrote phase.csv, phase.md and pictures into {path}; {display.duration(watch.lap('all'))} in all")
         return text
     finally:
         show.close()

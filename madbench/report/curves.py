@@ -5,7 +5,6 @@ With a single λ the metrics stand side by side, up to four in a row.
 
 import itertools
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,11 +14,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
-from scipy import special
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from madbench import verdict
-from madbench.report import planned
+from madbench.report import planned, series
 from madbench.results import MetricInfo, Result
 
 # Okabe and Ito's colours for all kinds of sight; their yellow is left out, as it fades on white.
@@ -56,12 +54,15 @@ def plot(result: Result) -> Figure:
     figure, axes = _panels(len(metrics), len(biases), len(styles))
 
     any_diverged = False
-    for (i, metric), (j, bias) in itertools.product(enumerate(metrics), enumerate(biases)):
-        for cell in (c for c in cells if c.bias == bias):
-            any_diverged |= _draw_loop(axes[i, j], result, metric, rows.get(cell, []), styles[cell.loop])
-        _draw_floor(axes[i, j], metric, result.reference.get("floors", {}).get(metric.name, {}))
     for i, metric in enumerate(metrics):
-        _scale(list(axes[i]), metric, result.reference.get("floors", {}).get(metric.name, {}))
+        lines = {cell: series.series(result, metric, rows.get(cell, [])) for cell in cells}
+        floor = result.reference.get("floors", {}).get(metric.name, {})
+        any_diverged |= any(line.diverged for line in lines.values())
+        for cell, line in lines.items():
+            _draw_loop(axes[i, biases.index(cell.bias)], line, styles[cell.loop])
+        for axis in axes[i]:
+            _draw_floor(axis, metric, floor)
+        _scale(list(axes[i]), metric, list(lines.values()), floor)
     _label(axes, metrics, biases, result.config["generations"])
     only = f", λ = {biases[0]:g}" if len(biases) == 1 else ""
     logs = [metric.label for metric in metrics if metric.kind == "distance"]
@@ -106,134 +107,39 @@ def _style(i: int, with_marker: bool) -> dict[str, Any]:
     }
 
 
-def _draw_loop(
-    axis: Axes, result: Result, metric: MetricInfo, rows: list[dict[str, Any]], style: dict[str, Any]
-) -> bool:
-    """One line with its band; returns whether one of its runs diverged."""
-    seeds, generations = list(result.config["seeds"]), result.config["generations"]
-    values = verdict.matrix(rows, metric.name, seeds, generations)
-    if metric.kind == "distance":
-        mean, low, high = (np.exp(curve) for curve in band(verdict.logarithm(values)))
-    else:
-        mean, low, high = band(values)
-    if metric.kind != "number":
-        low, high = np.clip(low, 0, metric.most), np.clip(high, 0, metric.most)
-    t = np.arange(1, generations + 1)
-    axis.plot(t, mean, zorder=3, **style)
-    axis.fill_between(t, low, high, color=style["color"], alpha=0.15, linewidth=0, zorder=2)
-
-    first = min((r["generation"] for r in rows if r["status"] != "ok" and r["seed"] in seeds), default=None)
-    if first is None:
-        return False
-    if first > 1:
-        axis.plot(t[first - 2], mean[first - 2], color=style["color"], zorder=4, **_CROSS)
-    return True
-
-
-def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over seeds and its 95 % confidence interval, from the t distribution with seeds - 1 degrees of freedom.
-
-    Args:
-      values: `[seed, generation]`, NaN where missing.
-
-    Returns:
-      (mean, low, high), each `[generation]`; NaN where a seed is missing, for a mean over those that are left would be
-      of another set of runs; `low` and `high` are NaN also with a single seed.
-    """
-    n = len(values)
-    mean = values.mean(axis=0)
-    if n < 2:
-        return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    half = special.stdtrit(n - 1, 0.5 + verdict.CONFIDENCE / 2) * values.std(axis=0, ddof=1) / np.sqrt(n)
-    return mean, mean - half, mean + half
+def _draw_loop(axis: Axes, line: series.Series, style: dict[str, Any]) -> None:
+    """One line with its band, and a cross where one of its runs diverged next."""
+    t = np.arange(1, len(line.mean) + 1)
+    axis.plot(t, line.mean, zorder=3, **style)
+    axis.fill_between(t, line.low, line.high, color=style["color"], alpha=0.15, linewidth=0, zorder=2)
+    if (line.diverged or 0) > 1:
+        before = line.diverged - 2
+        axis.plot(t[before], line.mean[before], color=style["color"], zorder=4, **_CROSS)
 
 
 def _draw_floor(axis: Axes, metric: MetricInfo, floor: Mapping[str, float]) -> None:
     """A dashed line at the mean, shaded up to the bound that a verdict compares with."""
-    mean, bound = floor.get("mean"), _bound(metric, floor)
+    mean, bound = floor.get("mean"), series.bound(metric, floor)
     if mean is not None:
         axis.axhline(mean, zorder=1.5, **_FLOOR)
         if bound is not None:
             axis.axhspan(min(mean, bound), max(mean, bound), zorder=1, **_FLOOR_SHADE)
 
 
-def _scale(axes: Sequence[Axes], metric: MetricInfo, floor: Mapping[str, float]) -> None:
-    """The vertical scale of the panels of one metric: all of it for what has an end, else as far as the lines go."""
-    heights = np.concatenate([np.asarray(line.get_ydata(), float) for axis in axes for line in axis.lines])
-    heights = np.append(heights, np.array(_bound(metric, floor), float))
-    heights = heights[np.isfinite(heights)]
-    if metric.kind == "share":
-        for axis in axes:
-            axis.set_ylim(-0.03, 1.03)
-            axis.yaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
-            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    elif metric.kind == "count":
-        for axis in axes:
-            axis.set_ylim(0, 1.05 * (metric.most or heights.max(initial=1)))
-            axis.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    elif metric.kind == "distance":
-        _scale_logs(axes, heights[heights > 0])
-    else:
-        _scale_numbers(axes, heights, from_zero=metric.kind == "positive")
-
-
-def _scale_logs(axes: Sequence[Axes], heights: np.ndarray) -> None:
-    """Follows the lines, and the bands up to a factor of 3 beyond: the band of two seeds can be wider than all else."""
-    if not heights.size:
+def _scale(
+    axes: Sequence[Axes], metric: MetricInfo, lines: Sequence[series.Series], floor: Mapping[str, float]
+) -> None:
+    """The vertical scale of the panels of one metric."""
+    found = series.limits(metric, lines, floor)
+    if found is None:
         return
-    low, high = heights.min(), heights.max()
-    pad = max(1.3, (high / low) ** 0.1)
-    low = min(low / pad, *(max(other.dataLim.y0, low / 3) / 1.1 for other in axes))
-    high = max(high * pad, *(min(other.dataLim.y1, high * 3) * 1.1 for other in axes))
     for axis in axes:
-        axis.set_yscale("log")
-        axis.set_ylim(low, high)
-        axis.yaxis.set_minor_locator(NullLocator())
-        axis.yaxis.set_major_locator(FixedLocator(log_ticks(low, high)))
-        axis.yaxis.set_major_formatter(FuncFormatter(_power))
-
-
-def _scale_numbers(axes: Sequence[Axes], heights: np.ndarray, *, from_zero: bool) -> None:
-    """Follows the lines, and the bands up to half their extent beyond."""
-    if not heights.size:
-        return
-    low, high = 0.0 if from_zero else heights.min(), heights.max()
-    extent = (high - low) or abs(high) or 1.0
-    high = max(high, *(min(other.dataLim.y1, high + extent / 2) for other in axes)) + 0.05 * extent
-    if not from_zero:
-        low = min(low, *(max(other.dataLim.y0, low - extent / 2) for other in axes)) - 0.05 * extent
-    for axis in axes:
-        axis.set_ylim(low, high)
-        axis.yaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10)))
-        axis.yaxis.set_major_formatter(FuncFormatter(_power))
-
-
-def _bound(metric: MetricInfo, floor: Mapping[str, float]) -> float | None:
-    """The end of the floor that a verdict compares with."""
-    return floor.get("p5" if metric.direction == "higher" else "p95")
-
-
-def _power(value: float, _: int) -> str:
-    """0.02, 30000, 1e6: short enough for a narrow panel."""
-    return re.sub(r"e\+?(-?)0*", r"e\1", f"{value:.5g}")
-
-
-def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers in `[low, high]`, 0 < low < high: at least three where one decade or more is spanned, about six
-    at most."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    decades = [10.0**k for k in range(first, last + 1)]
-    for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
-        ticks = [d * decade for decade in decades for d in digits if low <= d * decade <= high]
-        if len(ticks) >= 3:
-            return ticks[:: math.ceil(len(ticks) / 6)]
-    return [t for t in MaxNLocator(4).tick_values(low, high) if low <= t <= high]
-
-
-def generation_ticks(generations: int) -> list[int]:
-    """Generation 1 and round multiples, about six in all."""
-    step = next(d * 10**k for k in itertools.count() for d in (1, 2, 5) if generations <= 6 * d * 10**k)
-    return [1, *(t for t in range(step, generations + 1, step) if t > 1)]
+        if metric.kind == "distance":
+            axis.set_yscale("log")
+            axis.yaxis.set_minor_locator(NullLocator())
+        axis.set_ylim(*found)
+        axis.yaxis.set_major_locator(FixedLocator(series.ticks(metric, *found)))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: series.tick_text(value)))
 
 
 def _label(axes: np.ndarray, metrics: Sequence[MetricInfo], biases: Sequence[float], generations: int) -> None:
@@ -243,7 +149,7 @@ def _label(axes: np.ndarray, metrics: Sequence[MetricInfo], biases: Sequence[flo
     for (i, metric), (j, bias) in itertools.product(enumerate(metrics), enumerate(biases)):
         axis = axes[i, j]
         axis.set_xlim(1 - 0.04 * generations, generations + 0.04 * generations)
-        axis.xaxis.set_major_locator(FixedLocator(generation_ticks(generations)))
+        axis.xaxis.set_major_locator(FixedLocator(series.generation_ticks(generations)))
         if side_by_side:
             axis.set_title(metric.title, weight="bold", **text)
         elif i == 0:

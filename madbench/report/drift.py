@@ -126,14 +126,17 @@ def _shade(panel: Axes, axes: np.ndarray, density: np.ndarray) -> None:
     pairs = zip(mass_levels(density, list(_TRUTH)), _TRUTH.values(), strict=True)
     regions = {level: colour for level, colour in pairs if level > 0}
     if regions:
-        panel.contourf(*axes, density.T, levels=[*regions, np.inf], colors=list(regions.values()), zorder=1)
-        panel.contour(*axes, density.T, levels=[min(regions)], zorder=3, **_OUTLINE)
+        filled = panel.contourf(*axes, density.T, levels=[*regions, np.inf], colors=list(regions.values()), zorder=1)
+        outline = panel.contour(*axes, density.T, levels=[min(regions)], zorder=3, **_OUTLINE)
+        for drawn in (filled, outline):
+            drawn.set_rasterized(True)  # in each panel the same paths; as shapes of an SVG they would weigh megabytes
 
 
 def _scatter(panel: Axes, x: np.ndarray, axes: np.ndarray) -> None:
     """The samples `[n, 2]` that lie within the axes; the rest in words."""
-    inside = x[_within(x, axes)][:_MAX_POINTS]
-    panel.plot(*inside.T, linestyle="", marker="o", markersize=1.8, markeredgewidth=0, color=_POINT, alpha=0.45)
+    inside = x[within(x, axes)][:_MAX_POINTS]
+    style = {"linestyle": "", "marker": "o", "markersize": 1.8, "markeredgewidth": 0, "color": _POINT, "alpha": 0.45}
+    panel.plot(*inside.T, **style, rasterized=True)
     if len(inside) and np.all(np.ptp(inside, axis=0) < _NARROW * np.ptp(axes, axis=1)):
         ring = {"marker": "o", "markersize": 11, "markerfacecolor": "none", "markeredgewidth": 1.3}
         panel.plot(*inside.mean(axis=0), linestyle="", color=_POINT, zorder=4, **ring)
@@ -200,7 +203,7 @@ def smooth(x: np.ndarray, axis: np.ndarray) -> np.ndarray:
       end spreads beyond.
     """
     x = np.asarray(x, np.float64)
-    inside = x[_within(x, axis[None])]
+    inside = x[within(x, axis[None])]
     n, step = len(inside), axis[1] - axis[0]
     if n == 0:
         return np.zeros_like(axis)
@@ -220,7 +223,7 @@ def smooth(x: np.ndarray, axis: np.ndarray) -> np.ndarray:
 # ---- both ------------------------------------------------------------------------------------------------------------
 
 
-def _within(x: np.ndarray, axes: np.ndarray) -> np.ndarray:
+def within(x: np.ndarray, axes: np.ndarray) -> np.ndarray:
     """Which of the samples `[n, d]` lie within the axes; NaN does not."""
     return np.all((x >= axes[:, 0]) & (x <= axes[:, -1]), axis=1)
 
@@ -231,7 +234,7 @@ def remarks(x: np.ndarray, axes: np.ndarray) -> list[str]:
     if not finite.any():
         return ["no finite sample"]
     words = [] if finite.all() else [f"{_percent(1 - finite.mean())} not finite"]
-    outside = finite & ~_within(x, axes)
+    outside = finite & ~within(x, axes)
     if outside.sum() == finite.sum():
         words.append("all outside" if finite.all() else "the rest outside")
     elif outside.mean() >= _OUTLIERS:

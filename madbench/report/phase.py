@@ -26,6 +26,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from madbench import results
+from madbench.report import pictures
 
 _INK, _SOFT, _NOTHING = "#222222", "#8A8A8A", "#E2E2E2"
 # Okabe and Ito's vermillion and blue, as in the curves: synthetic data hurts, or helps.
@@ -38,10 +39,10 @@ Rows = Sequence[dict[str, Any]]
 
 
 def write(path: pathlib.Path, rows: Rows, title: str) -> str:
-    """Writes `phase.md` and `phase.png`; returns the text of the former."""
+    """Writes `phase.md`, `phase.png` and `phase.svg`; returns the text of the former."""
     text = markdown(rows, title)
     results.write_text(path / "phase.md", text)
-    plot(rows, title).savefig(path / "phase.png")
+    pictures.save(plot(rows, title), path, "phase")
     return text
 
 

@@ -1,13 +1,14 @@
-"""What `run` leaves beside its rows: the table in every format, the metric curves, and pictures of the samples."""
+"""What `run` leaves beside its rows: the table in every format, curves, pictures of the samples, and the page."""
 
 import pathlib
 
 import numpy as np
 
 from madbench import results
-from madbench.report import curves, drift, grid, planned, table
+from madbench.report import curves, drift, frames, grid, page, pictures, planned, table
 from madbench.results import Result
 
+PAGE = "report.html"
 Samples = dict[tuple[str, float], dict[int, np.ndarray]]  # (loop, λ) -> generation -> the saved array
 
 
@@ -17,25 +18,26 @@ def write(result: Result) -> list[str]:
     Returns:
       The names of the files.
     """
-    written = table.write(result)
-    curves.plot(result).savefig(result.path / "curves.png")
-    written.append("curves.png")
+    written = table.write(result) + pictures.save(curves.plot(result), result.path, "curves")
     samples = load_samples(result)
-    truth = result.path / "samples" / "density.npz"
-    if _of_dimensions(samples, 4):
+    truth = load_truth(result)
+    if frames.is_images(samples):
         longest = max(samples.values(), key=len)
         stacked = {cell: np.stack(list(arrays.values())) for cell, arrays in samples.items()}
         file = result.path / "samples" / "real.npz"
         real = _read(file, "x") if file.is_file() else None
-        grid.plot(stacked, real=real, generations=list(longest)).savefig(result.path / "samples.png", dpi="figure")
-        written.append("samples.png")
-    if _of_dimensions(samples, 2) and truth.is_file():
+        written += pictures.save(grid.plot(stacked, real=real, generations=list(longest)), result.path, "samples")
+    if frames.is_points(samples) and truth:
         cell, seed = planned(result)[0], result.config["seeds"][0]
         title = f"{cell.task}, {cell.model}: samples of seed {seed}"
-        figure = drift.plot(samples, _read(truth, "axes"), _read(truth, "density"), title=title)
-        figure.savefig(result.path / "drift.png", dpi="figure")
-        written.append("drift.png")
-    return written
+        written += pictures.save(drift.plot(samples, *truth, title=title), result.path, "drift")
+    results.write_text(result.path / PAGE, page.render(result, samples, truth))
+    return [*written, PAGE]
+
+
+def render_page(result: Result) -> str:
+    """The page by itself; writes nothing."""
+    return page.render(result, load_samples(result), load_truth(result))
 
 
 def load_samples(result: Result) -> Samples:
@@ -55,9 +57,10 @@ def load_samples(result: Result) -> Samples:
     return found
 
 
-def _of_dimensions(samples: Samples, dimensions: int) -> bool:
-    """Whether there are samples, and arrays of so many dimensions; those of a workdir are all of one kind."""
-    return any(array.ndim == dimensions for arrays in samples.values() for array in arrays.values())
+def load_truth(result: Result) -> tuple[np.ndarray, np.ndarray] | None:
+    """The true density of points on a line or in a plane, where it is known: (axes, density)."""
+    path = result.path / "samples" / "density.npz"
+    return (_read(path, "axes"), _read(path, "density")) if path.is_file() else None
 
 
 def _read(path: pathlib.Path, name: str) -> np.ndarray:

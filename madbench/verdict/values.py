@@ -1,6 +1,6 @@
 """Rows of `metrics.jsonl` as arrays by seed and generation."""
 
-import math
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -36,7 +36,8 @@ def matrix(rows: Iterable[dict[str, Any]], metric: str, seeds: Sequence[int], ge
         value = row.get(metric)
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if row["status"] == "ok" and row["seed"] in index and 1 <= row["generation"] <= generations and is_number:
-            values[index[row["seed"]], row["generation"] - 1] = value if math.isfinite(value) else np.nan
+            finite = abs(value) <= sys.float_info.max  # an integer may be too large even for math.isfinite
+            values[index[row["seed"]], row["generation"] - 1] = value if finite else np.nan
     return values
 
 

@@ -1,0 +1,269 @@
+"""A folder of submissions as the leaderboard: who stands where on which board, and why who stands on none.
+
+Every number is computed from the rows of a submission; what its manifest says of them is only compared, by `checks`.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from madbench.errors import UserError
+from madbench.leaderboard import checks, files, score, tasks
+from madbench.leaderboard.checks import Finding
+from madbench.leaderboard.submission import VERIFICATION, Submission
+from madbench.leaderboard.tasks import Task
+
+SELF_REPORTED, RE_RUN, INVALIDATED = STATUSES = ("self-reported", "re-run", "invalidated")
+DECIMALS = 2  # of a score, as shown: what reads the same ranks the same
+
+MOST_RECORD = 1 << 20  # bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One submission.
+
+    Attributes:
+      folder: its name in the folder of submissions.
+      slug: of its page: letters, digits, "-", "_" and "."; no other entry has it, in whatever case.
+      name, method, hardware, contact, url, note: texts by its author; name is the folder's where it cannot be read.
+      task: None where it cannot be read.
+      status: of `STATUSES`.
+      reason: why it is invalidated, or why a record of a verification does not count; may be "".
+      findings: of all checks.
+      submission: what was loaded; None of an invalidated one.
+      summary: of `score.summary`; None of an invalidated one.
+      speed_refusal: why its speed does not count; "" where it does.
+      sha256: of submission.json; "" where it cannot be read.
+      verification: what verification.json says, where it is one of this submission.json.
+    """
+
+    folder: str
+    slug: str
+    name: str
+    method: str
+    task: Task | None
+    status: str
+    reason: str
+    findings: list[Finding]
+    hardware: str = ""
+    contact: str = ""
+    url: str = ""
+    note: str = ""
+    submission: Submission | None = None
+    summary: dict[str, Any] | None = None
+    speed_refusal: str = ""
+    sha256: str = ""
+    verification: dict[str, Any] | None = None
+
+    @property
+    def resistance(self) -> dict[str, float]:
+        """{score, low, high}, of an entry that counts."""
+        return self.summary["resistance"]
+
+    @property
+    def per_hour(self) -> float | None:
+        """Loop-generations; None where its speed does not count."""
+        return None if self.speed_refusal else self.summary["speed"]["per_hour"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Team:
+    """The entries of one name and method, one a task: what the overall board ranks."""
+
+    name: str
+    method: str
+    entries: dict[str, Entry]
+    resistance: dict[str, float]
+
+    @property
+    def status(self) -> str:
+        """That of its least certain entry."""
+        return min((entry.status for entry in self.entries.values()), key=STATUSES.index)
+
+
+@dataclasses.dataclass(frozen=True)
+class Line[T]:
+    """A place on a board.
+
+    Attributes:
+      rank: from 1; what shows the same value has the same rank.
+      of: who stands there.
+      is_near: not on the first place, but its interval overlaps that of the first: not distinguishable from it.
+    """
+
+    rank: int
+    of: T
+    is_near: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Board:
+    """All of it. `tasks` are those with a band, in their order; `coming` the names of those without one."""
+
+    tasks: list[Task]
+    coming: list[str]
+    entries: list[Entry]
+
+    def resistance(self, task: Task) -> list[Line[Entry]]:
+        """The ranks of one task; a name and method that submitted twice stands there twice."""
+        return _ranked(self._counted(task), lambda entry: entry.resistance)
+
+    def speed(self, task: Task) -> list[Line[Entry]]:
+        """The ranks of those whose speed counts, of one task: loop-generations of two tasks do not cost the same."""
+        counted = [entry for entry in self._counted(task) if entry.per_hour is not None]
+        return _ranked(counted, lambda entry: {"score": entry.per_hour})
+
+    def slow(self, task: Task) -> list[Entry]:
+        """Those whose speed does not count, and says why."""
+        return [entry for entry in self._counted(task) if entry.per_hour is None]
+
+    @functools.cached_property
+    def overall(self) -> list[Line[Team]]:
+        """The ranks of names and methods over all tasks. Of several submissions to one task the worst counts.
+
+        (The best would be a prize for trying often.)
+        """
+        groups: dict[tuple[str, str], dict[str, Entry]] = {}
+        for task in self.tasks:
+            for line in self.resistance(task):  # the best first: a worse one replaces it
+                groups.setdefault((line.of.name, line.of.method), {})[task.name] = line.of
+        names = [task.name for task in self.tasks]
+        teams = []
+        for (name, method), entries in groups.items():
+            rows = {task: (entry.task, entry.submission.rows) for task, entry in entries.items()}
+            teams.append(Team(name, method, entries, score.overall(rows, names)))
+        return _ranked(teams, lambda team: team.resistance)
+
+    @property
+    def invalidated(self) -> list[Entry]:
+        return [entry for entry in self.entries if entry.status == INVALIDATED]
+
+    def _counted(self, task: Task) -> list[Entry]:
+        return [e for e in self.entries if e.status != INVALIDATED and e.task.id == task.id]
+
+
+def load(folder: str | os.PathLike, say: Callable[[str], None] = lambda text: None) -> Board:
+    """Judges every submission in `folder`: each directory in it with a submission.json.
+
+    Args:
+      folder: of submissions.
+      say: gets a line about each.
+
+    Raises:
+      UserError: `folder` is no folder, or holds no submission; one line.
+    """
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; name the one that holds the submissions, each a directory")
+    paths = sorted(path for path in folder.iterdir() if path.is_dir() and os.path.lexists(path / "submission.json"))
+    if not paths:
+        raise UserError(f"{folder} holds no submission: no directory in it has a submission.json")
+    known = [tasks.load(name) for name in tasks.names()]
+    entries = []
+    for path, slug in zip(paths, slugs(path.name for path in paths), strict=True):
+        entries.append(judge(path, slug))
+        say(f"{entries[-1].folder}: {entries[-1].status}" + f" ({entries[-1].reason})" * bool(entries[-1].reason))
+    return Board([task for task in known if task.bands], [task.name for task in known if not task.bands], entries)
+
+
+def judge(path: pathlib.Path, slug: str) -> Entry:
+    """One submission: its checks, its record of a verification, its scores."""
+    findings = checks.run(path)
+    found = Submission(path)
+    texts, task = {"name": path.name, "method": ""}, None
+    with contextlib.suppress(UserError):  # as far as it can be read: the checks say what is wrong
+        texts = {name: found.manifest[name] for name in ("name", "method", "hardware", "contact", "url", "note")}
+        task = found.task
+    entry = Entry(
+        one_line(path.name), slug, **{name: one_line(text) for name, text in texts.items()}, task=task,
+        status=INVALIDATED, reason="", findings=findings,
+    )  # fmt: skip
+    if failed := [finding for finding in findings if not finding.ok]:
+        return dataclasses.replace(entry, reason=f"check {failed[0].name}: {failed[0].message}")
+    digest = hashlib.sha256(found.manifest_bytes).hexdigest()
+    status, reason, record = verification(path, digest)
+    entry = dataclasses.replace(entry, status=status, reason=reason, sha256=digest, verification=record)
+    if status == INVALIDATED:
+        return entry
+    summary = score.summary(task, found.rows, found.timing)
+    refusal = (
+        "" if summary["speed"]["per_hour"] is not None else "timing.jsonl does not hold every loop-generation once"
+    )
+    return dataclasses.replace(entry, submission=found, summary=summary, speed_refusal=refusal)
+
+
+def verification(path: pathlib.Path, digest: str) -> tuple[str, str, dict[str, Any] | None]:
+    """Status, reason and facts by `verification.json`, which counts for the submission.json of this sha256 alone.
+
+    One that does not count leaves the entry self-reported, and the reason says why.
+    """
+    if not os.path.lexists(path / VERIFICATION):
+        return SELF_REPORTED, "", None
+    try:
+        record = files.parse(VERIFICATION, files.read(path, VERIFICATION, MOST_RECORD))
+        if not isinstance(record, dict) or record.get("submission_sha256") != digest:
+            raise UserError(f"{VERIFICATION} is of another submission.json than this one")
+        if record.get("status") not in (RE_RUN, INVALIDATED):
+            raise UserError(f"{VERIFICATION} names no status")
+    except UserError as error:
+        return SELF_REPORTED, f"its verification does not count: {error}", None
+    reason = one_line(f"verify: {record.get('reason')}", 400) if record["status"] == INVALIDATED else ""
+    return record["status"], reason, _facts(record)
+
+
+def _facts(record: dict[str, Any]) -> dict[str, Any]:
+    """What is shown of a record: numbers and lines of text, whatever stands in it."""
+
+    def listed(name: str) -> list:
+        return value if isinstance(value := record.get(name), list) else []
+
+    device = value if isinstance(value := record.get("device"), dict) else {}
+    return {
+        "benchmark": one_line(record.get("benchmark")),
+        "device": one_line(device.get("kind")),
+        "runs": len(listed("pairs")),
+        "values": len(listed("rows")),
+        "rule": one_line(record.get("rule")),
+        "samples": one_line(record.get("samples")),
+        "seed": record["seed"] if type(record.get("seed")) is int else None,
+        "notes": [one_line(note, 400) for note in listed("notes")[:20]],
+    }
+
+
+def one_line(value: Any, most: int = 200) -> str:
+    """A text by an author as one line that can be shown and written: without control characters, and cut."""
+    text = value if isinstance(value, str) else ""
+    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[: most + 1])
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def slugs(names: Iterable[str]) -> list[str]:
+    """File names without surprises, each once in whatever case, in the order of `names`."""
+    found: list[str] = []
+    for name in names:
+        base = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:60].strip(".-") or "submission"
+        slug, n = base, 1
+        while slug.casefold() in (other.casefold() for other in found):
+            n += 1
+            slug = f"{base}-{n}"
+        found.append(slug)
+    return found
+
+
+def _ranked[T](those: Iterable[T], value: Callable[[T], dict[str, float]]) -> list[Line[T]]:
+    """The highest score first; equal ones, as shown, on one rank, of which the next leave as many out ("1, 1, 3")."""
+    ordered = sorted(those, key=lambda each: -value(each)["score"])
+    shown = [round(value(each)["score"], DECIMALS) for each in ordered]
+    lines = []
+    for each, here in zip(ordered, shown, strict=True):
+        rank = shown.index(here) + 1
+        near = rank > 1 and "high" in value(each) and value(each)["high"] >= value(ordered[0])["low"]
+        lines.append(Line(rank, each, near))
+    return lines
