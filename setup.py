@@ -44,7 +44,19 @@ setup(
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
         "prepare": ["tensorflow"],  # preparing TFDS image sets needs it; reading them does not
-        "test": ["prdc>=0.2", "pytest>=8", "pytest-cov>=6", "pytest-xdist>=3.6", "pyyaml>=6", "ruff>=0.12"],
+        "tensorboard": ["tensorboardX>=2.6.4"],
+        "test": [
+            "ipykernel>=7",
+            "nbclient>=0.10",
+            "nbformat>=5.10",
+            "prdc>=0.2",
+            "pytest>=8",
+            "pytest-cov>=6",
+            "pytest-xdist>=3.6",
+            "pyyaml>=6",
+            "ruff>=0.12",
+            "tensorboardX>=2.6.4",
+        ],
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

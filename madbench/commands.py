@@ -23,6 +23,7 @@ def run(argv: list[str]) -> int:
     flags.DEFINE_string("task", "", "Of the leaderboard, in place of --config.", flag_values=values)
     flags.DEFINE_string("shard", "", "I/N: share I, from 1, of N of the grid.", flag_values=values)
     flags.DEFINE_string("on", "", "With --dry_run: devices to plan for, as '4x8 H100'.", flag_values=values)
+    flags.DEFINE_bool("tensorboard", False, "Event files in WORKDIR/tensorboard.", flag_values=values)
     flags.DEFINE_bool("distributed", False, "One of several processes, as the cluster says.", flag_values=values)
     flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.", flag_values=values)
     flags.DEFINE_integer("num_processes", None, "Of this job.", flag_values=values)
@@ -31,6 +32,10 @@ def run(argv: list[str]) -> int:
     flags.DEFINE_integer("heartbeat_timeout", 30, "Seconds until a silent process is lost.", flag_values=values)
     config, values = _job(argv, values)
     shard = _shard(values.shard)
+    if values.tensorboard:
+        from madbench import tensorboard
+
+        tensorboard.check()
     if values.dry_run:
         from madbench import dry_run
 
@@ -43,7 +48,7 @@ def run(argv: list[str]) -> int:
         from madbench import experiment, processes
         from madbench.report import table
 
-        experiment.run(config, values.workdir, cache=values.cache, shard=shard)
+        experiment.run(config, values.workdir, cache=values.cache, shard=shard, events=values.tensorboard)
         if processes.is_first():
             print(table.render([results.load(values.workdir)], "md"), end="")
 
