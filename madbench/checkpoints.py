@@ -151,7 +151,7 @@ class Lock:
         self._file = open(workdir / ".lock", "a+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except (BlockingIOError, PermissionError):  # some NFS says the second
             self._file.seek(0)
             holder = self._file.read().strip()
             self._file.close()
