@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up .venv with madbench and the packages that constraints.txt pins, with Python 3.12 or newer wherever it lies.
 # The pins name what a CPU and the tests need; what else cuda, tpu and prepare bring is pip's choice.
-# Usage: ./bootstrap.sh [EXTRA ...]     extras: test, cuda, tpu, prepare
+# Usage: ./bootstrap.sh [EXTRA ...]     extras: test, cuda, tpu, prepare, tensorboard
 # Run again, it does nothing unless setup.py, constraints.txt or the extras have changed.
 set -euo pipefail
 cd "$(dirname "$0")"

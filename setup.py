@@ -52,8 +52,12 @@ setup(
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
         "prepare": ["tensorflow"],  # preparing TFDS image sets needs it; reading them does not
+        "tensorboard": ["tensorboardX>=2.6.4"],
         "test": [
             "axe-selenium-python>=3",  # ships axe-core's script
+            "ipykernel>=7",
+            "nbclient>=0.10",
+            "nbformat>=5.10",
             "prdc>=0.2",
             "pytest>=8",
             "pytest-cov>=6",
@@ -61,6 +65,7 @@ setup(
             "pyyaml>=6",
             "ruff>=0.12",
             "selenium>=4.30",
+            "tensorboardX>=2.6.4",
         ],
     },
     classifiers=[

@@ -151,13 +151,15 @@ class Lock:
         self._file = open(workdir / ".lock", "a+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):  # some NFS says the second
             self._file.seek(0)
             holder = self._file.read().strip()
             self._file.close()
             raise WorkdirError(
                 f"{workdir} is in use by process {holder or '?'}; wait for it, or choose another --workdir"
             ) from None
+        except OSError:  # a file system without locks, as some that are mounted over a network: it goes on without
+            pass
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()

@@ -16,6 +16,7 @@ USAGE = """madbench: how much synthetic data is safe? Self-consuming generative 
       run a job, or go on with one that was stopped; or say what it would take, here or on other devices
       --config=DIR/config.json: a job as another workdir ran it
       --distributed, or --coordinator_address=HOST:PORT --num_processes=N --process_id=I: one of several processes
+      --tensorboard: event files in DIR/tensorboard (needs tensorboardX)
       --shard=I/N: share I, from 1, of N, in a workdir of its own; `table` unites them
   madbench table DIR ... [--format=md|csv|json|latex] [--verdict=mad|growing|variance|tails|real_only]
       the standard table; several workdirs make one

@@ -67,6 +67,7 @@ def _flags_of_run(values: flags.FlagValues) -> None:
     flags.DEFINE_string("task", "", "Of the leaderboard, in place of --config: its name.", flag_values=values)
     flags.DEFINE_string("shard", "", "I/N: share I, from 1, of N of the grid.", flag_values=values)
     flags.DEFINE_string("on", "", "With --dry_run: devices to plan for, as '4x8 H100'.", flag_values=values)
+    flags.DEFINE_bool("tensorboard", False, "Event files in WORKDIR/tensorboard.", flag_values=values)
     text = "One of several processes; the launcher (SLURM, Open MPI, Cloud TPU, Kubernetes) says which."
     flags.DEFINE_bool("distributed", False, text, flag_values=values)
     flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.", flag_values=values)

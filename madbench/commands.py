@@ -25,6 +25,10 @@ def run(argv: list[str]) -> int:
     """`madbench run`."""
     config, values = _job(argv, "run")
     shard = _shard(values.shard)
+    if values.tensorboard:
+        from madbench import tensorboard
+
+        tensorboard.check()
     if values.dry_run:
         from madbench import dry_run, grid
 
@@ -40,7 +44,7 @@ def run(argv: list[str]) -> int:
         from madbench import experiment, processes
         from madbench.report import table
 
-        experiment.run(config, values.workdir, cache=values.cache, shard=shard)
+        experiment.run(config, values.workdir, cache=values.cache, shard=shard, events=values.tensorboard)
         if processes.is_first():
             whole = shard is None
             text = table.render([results.load(values.workdir)], "md") if whole else _of_share(shard, values.workdir)

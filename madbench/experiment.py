@@ -19,6 +19,7 @@ from madbench.report import workdir as workdir_report
 from madbench.resident import Resident
 from madbench.stopping import Signals, Stopped
 from madbench.streaming import stage as streaming
+from madbench.tensorboard import Events, NoEvents
 from madbench.watch import Watch
 
 
@@ -29,6 +30,7 @@ def run(
     cache: str = grid.DEFAULT_CACHE,
     show: display.Display | None = None,
     shard: tuple[int, int] | None = None,
+    events: bool = False,
 ) -> None:
     """Runs a job to its end, or goes on with one that was stopped.
 
@@ -40,6 +42,7 @@ def run(
       cache: directory of feature networks: trained ones are kept there, published weights looked for.
       show: where progress goes; what fits the terminal by default.
       shard: (i, n) to run share i, from 1, of n alone.
+      events: whether to write event files for TensorBoard; see `tensorboard.py`.
 
     Raises:
       UserError: the config or the workdir cannot be used; one line for the user.
@@ -59,7 +62,8 @@ def run(
         job = processes.together(lambda: resume.as_begun(job, wave_size, streamed, cache))
         processes.same([str(job.plan), dict(job.source.fingerprint)], "plan or data")
         with Signals() as signals:
-            experiment = _Experiment(job, path, cache, show, signals)
+            listener = Events(job, path) if events and processes.is_first() else NoEvents()
+            experiment = _Experiment(job, path, cache, show, signals, listener)
             experiment.run()
         if not processes.is_first():
             return
@@ -87,13 +91,22 @@ def _checked(config: Any, cache: str, shard: tuple[int, int] | None) -> dict[str
 class _Experiment:
     """One start of a job."""
 
-    def __init__(self, job: grid.Job, path: pathlib.Path, cache: str, show: display.Display, signals: Signals):
+    def __init__(
+        self,
+        job: grid.Job,
+        path: pathlib.Path,
+        cache: str,
+        show: display.Display,
+        signals: Signals,
+        events: NoEvents,
+    ):
         self.job = job
         self.path = path
         self.show = show
         self.signals = signals
         self.checkpoints = Checkpoints(path / "checkpoints", job.config["keep_checkpoints"])
         self.fleet = fleet.Fleet(job.plan)
+        self.events = events
         self.cache = cache
         self.flops = 0  # of matrix products, in this start
 
@@ -107,6 +120,7 @@ class _Experiment:
         if progress.wave < self.job.plan.waves:
             self._set_up()  # may refuse the workdir, which must then be as it was
         processes.together(lambda: resume.cut(self.job, self.path, progress), first_only=True)
+        processes.together(lambda: self.events.begin(progress), first_only=True)
         for wave in range(progress.wave, self.job.plan.waves):
             self._run_wave(wave, progress if wave == progress.wave else Progress(wave, 1, 0))
 
@@ -211,14 +225,15 @@ class _Experiment:
         while segment < job.family.segments:
             self._stop_if_asked(Progress(wave, generation, segment), kept, work, n)
             work, new = self.stage.fit(cells, kept, work, t, runs)
+            new = [self.fleet.gather(curve, n) for curve in new if curve.shape[-1]]
             curves += new
             segment += 1
             seconds = watch.lap("fit")
+            if new and processes.is_first():
+                self.events.fitted(runs, generation, segment, new)
             self._advance(wave, generation, segment, steps * (segment - first) / seconds if steps else None)
 
-        if curves and curves[-1].shape[-1]:
-            curves = [self.fleet.gather(curve, n) for curve in curves]
-        if processes.is_first() and curves and curves[-1].shape[-1]:
+        if processes.is_first() and curves:
             points = np.concatenate(curves, axis=1)  # [run, point]
             loss = f", loss {points[:, -max(points.shape[1] // 10, 1) :].mean():.3g}"
         self._phase(wave, generation, "sample")
@@ -234,6 +249,7 @@ class _Experiment:
             results.append_rows(self.path / "metrics.jsonl", rows)
             timing = self._timing(wave, generation, n, watch, (job.family.segments - first) / job.family.segments)
             results.append_rows(self.path / "timing.jsonl", [timing])
+            self.events.measured(runs, rows, timing)
             self.flops += timing["fit_flops"] + timing["sample_flops"]
         self._save(Progress(wave, generation + 1, 0), kept, None, n)
         self.stage.saved(t, runs)

@@ -1,5 +1,6 @@
 """Checkpoints survive kills and damage; a workdir has one owner and one config."""
 
+import errno
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from madbench import checkpoints
 from madbench.checkpoints import Checkpoints, Lock, Progress, WorkdirError, claim
 
 CONFIG = {"task": "toy", "model": {"family": "gaussian", "ddof": 1}, "seeds": [0, 1]}
@@ -200,6 +202,15 @@ def test_a_workdir_has_one_process_at_a_time(tmp_path):
         Lock(tmp_path)
     lock.release()
     Lock(tmp_path).release()
+
+
+def test_a_file_system_without_locks_is_no_reason_to_refuse(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(checkpoints.fcntl, "flock", refuse)
+    claim(tmp_path, CONFIG).release()
+    assert (tmp_path / "config.json").exists()
 
 
 def test_the_lock_of_a_killed_process_is_open(tmp_path):
