@@ -1,9 +1,12 @@
 """On what a job ran: versions, devices, plan, source code, dataset."""
 
+import contextlib
 import hashlib
 import json
+import os
 import pathlib
 import platform
+import re
 from collections.abc import Callable
 from importlib import metadata
 
@@ -24,7 +27,8 @@ def write(path: pathlib.Path, job: grid.Job, warn: Callable[[str], None]) -> Non
     environment = {
         "schema": results.SCHEMA,
         "versions": {"madbench": results.__version__, "python": platform.python_version(), **versions},
-        "platform": platform.platform(),
+        "platform": "-".join(filter(None, (platform.system(), platform.machine(), *platform.libc_ver()))),
+        "processor": _processor(),
         "device": {"kind": device.device_kind, "platform": device.platform, "count": jax.device_count()},
         "processes": jax.process_count(),
         "plan": {
@@ -50,6 +54,15 @@ def write(path: pathlib.Path, job: grid.Job, warn: Callable[[str], None]) -> Non
             before.setdefault("resumed_with", []).append(environment)
         environment = before
     results.write_object(path, environment)
+
+
+def _processor() -> str:
+    """ "2 cores of AMD EPYC"."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        found = re.search(r"^model name\s*: (.+)$", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        name = found[1] if found else name
+    return f"{os.cpu_count()} cores of {' '.join(name.split())}"
 
 
 def _source_hash() -> str:

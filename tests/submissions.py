@@ -181,7 +181,8 @@ def environment(runs: int) -> dict:
     return {
         "schema": 1,
         "versions": {"madbench": __version__, **dict.fromkeys(packages, "1.2.3")},
-        "platform": "Linux-6.1-x86_64-with-glibc2.36",
+        "platform": "Linux-x86_64-glibc-2.36",
+        "processor": "2 cores of Abacus 9",
         "device": {"kind": "Abacus 9", "platform": "cpu", "count": 2},
         "processes": 1,
         "plan": plan | {"devices": 2, "group_size": 1, "waves": 1, "stepwise": False, "streamed_steps": 0},

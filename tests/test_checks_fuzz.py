@@ -31,7 +31,18 @@ TEXTS = [
 ]
 OTHERS = [None, True, False, [], {}, [None], {"a": DEEP}, DEEP, {"__proto__": 1}]
 HOSTILE = NUMBERS + TEXTS + OTHERS
-FREE = {"contact", "url", "hardware", "note", "platform", "kind", "name", "version", "bias_meaning"}  # texts for people
+FREE = {
+    "contact",
+    "url",
+    "hardware",
+    "note",
+    "platform",
+    "processor",
+    "kind",
+    "name",
+    "version",
+    "bias_meaning",
+}  # texts for people
 TOOLS = {"python", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn"}
 LISTED = ("config.json", "environment.json", "reference.json", "metrics.jsonl", "timing.jsonl")
 

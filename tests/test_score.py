@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from madbench import results
 from madbench.errors import UserError
@@ -167,28 +168,49 @@ def test_the_interval_is_the_same_every_time_and_holds_the_score():
     assert found == json.loads(json.dumps(found, allow_nan=False))
 
 
-def test_the_interval_against_every_resample_there_is():
-    """Three seeds have 27 resamples: the percentiles of 1,000 draws are among those of the exact distribution."""
-    shares = score.retentions(TASK, rows_of(noisy))  # [cell, metric, seed]
-    exact = sorted(
-        float(np.mean(100 * np.cbrt(shares[:, :, [a, b, c]].mean(axis=2).prod(axis=1))))
-        for a in range(3) for b in range(3) for c in range(3)
-    )  # fmt: skip
-    found = scored(noisy)["resistance"]
-    assert found["low"] == pytest.approx(exact[0])  # 1 / 27 of the resamples are the worst seed alone: above 2.5 %
-    assert found["high"] == pytest.approx(exact[-1])
+def test_the_interval_of_a_mean_is_that_of_students_t():
+    x = np.array([61.0, 63.5, 60.2, 66.1, 64.0])
+    found = score._interval(x.mean(), [(x.sum() - x) / 4])
+    low, high = stats.t.interval(0.95, 4, x.mean(), stats.sem(x))
+    assert (found["low"], found["high"]) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_the_interval_of_a_mean_over_tasks_is_that_of_welch():
+    x, y = np.array([61.0, 63.5, 60.2, 66.1, 64.0]), np.array([20.0, 29.0, 24.0])
+    found = score._interval((x.mean() + y.mean()) / 2, [(x.sum() - x) / 8, (y.sum() - y) / 4])
+    ends = stats.ttest_ind(x, -y, equal_var=False).confidence_interval(0.95)  # of the mean of x plus that of y
+    assert (found["low"], found["high"]) == (pytest.approx(ends.low / 2), pytest.approx(ends.high / 2))
+
+
+@pytest.mark.parametrize("n", [5, 10])
+def test_the_interval_holds_the_truth_as_often_as_it_says(n):
+    """Shares of seeds around known means, three metrics that go together, four cells."""
+    random = np.random.default_rng(n)
+    means = np.array([[0.2, 0.97, 0.6], [0.5, 0.99, 0.8], [0.7, 0.98, 0.9], [0.1, 0.95, 0.3]])
+    truth = 100 * np.cbrt(means.prod(axis=1)).mean()
+    held, trials = 0, 2000
+    for _ in range(trials):
+        shares = means[..., None] * (1 + 0.15 * random.normal(size=(4, 1, n)) + 0.05 * random.normal(size=(4, 3, n)))
+        scores, left_out = score._scores(shares)
+        ends = score._interval(scores.mean(), [left_out.mean(axis=1)])
+        held += ends["low"] <= truth <= ends["high"]
+    assert 0.935 < held / trials < 0.965  # three standard errors
 
 
 def test_one_seed_for_all_cells():
-    """Seeds that are good in one cell and bad in the other, by as much, cancel in each draw: no interval at all."""
+    """Seeds that are good in one cell and bad in the other, by as much, cancel in each score: hardly an interval."""
 
     def value(loop, bias, seed, t):
-        kept = [0.2, 0.5, 0.8][seed if bias == 1.0 else 2 - seed]
+        kept = [0.49, 0.5, 0.51][seed if bias == 1.0 else 2 - seed]
         return FD, PRECISION, RECALL * kept
 
-    shares = score.retentions(TASK, rows_of(value))
-    draws = score._resampled(TASK, shares).prod(axis=2).mean(axis=1)  # before the root, which is not linear
-    np.testing.assert_allclose(draws, 0.5)
+    found = scored(value)
+    assert found["cells"][0]["high"] - found["cells"][0]["low"] > 2
+    assert found["resistance"]["high"] - found["resistance"]["low"] < 0.05
+
+
+def test_of_one_seed_nothing_is_known():
+    assert score._interval(62.0, [np.array([0.0])]) == {"low": 0.0, "high": 100.0}
 
 
 def test_overall_counts_a_missing_task_0():
@@ -201,7 +223,7 @@ def test_overall_counts_a_missing_task_0():
     alone = score.overall({"a": noisy_both["a"]}, ["a"])
     both = score.overall(noisy_both, ["a", "b"])
     assert alone == pytest.approx(score.summary(noisy_both["a"][0], noisy_both["a"][1], [])["resistance"])
-    assert both["high"] - both["low"] < alone["high"] - alone["low"]  # draws of two tasks are not the same draws
+    assert both["high"] - both["low"] < alone["high"] - alone["low"]  # tasks are independent
 
 
 def test_a_task_without_a_band_has_no_score():

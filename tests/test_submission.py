@@ -60,7 +60,7 @@ def test_it_packs_the_workdir_and_says_so(folder, task, tmp_path, capsys):
     }
     assert {name: manifest[name] for name in ("name", "method", "task", "task_version", "hardware", "note")} == {
         "name": "mine-1.0", "method": "none", "task": "tiny", "task_version": 1,
-        "hardware": "2 x Abacus 9", "note": "a <b>bold</b> note",
+        "hardware": "2 cores of Abacus 9", "note": "a <b>bold</b> note",
     }  # fmt: skip
     assert manifest["task_sha256"] == task.sha256 == results.config_hash(task.config)
     assert main("check", out) == 0

@@ -142,6 +142,7 @@ _ENVIRONMENT = {
     "schema": _exactly(results.SCHEMA),
     "versions": Each(LINE),
     "platform": LINE,
+    "processor": LINE,
     "device": {"kind": LINE, "platform": LINE, "count": COUNT},
     "processes": COUNT,
     "plan": Each(Is("a whole number from 0, or true or false", lambda v: BOOL.holds(v) or WHOLE.holds(v))),

@@ -72,7 +72,6 @@ def pack(
     parsed = {file: files.parse_rows(file, content[file], len(task.runs) * task.config["generations"]) for file in ROWS}
     _check_complete(places, task, parsed["metrics.jsonl"])
     content |= _samples(found, task, places, content["metrics.jsonl"])
-    device = found[0].environment["device"]
     manifest = {
         "schema": 1,
         "name": name,
@@ -83,7 +82,7 @@ def pack(
         "benchmark": parsed["metrics.jsonl"][0]["benchmark"],
         "contact": contact,
         "url": url,
-        "hardware": hardware or f"{device['count']} x {device['kind']}",
+        "hardware": hardware or _hardware(found[0].environment),
         "note": note,
         "summary": score.summary(task, parsed["metrics.jsonl"], parsed["timing.jsonl"]),
         "files": {
@@ -220,6 +219,12 @@ def _samples(found: list[Result], task: tasks.Task, places: dict[tuple, pathlib.
 def _json(value: dict[str, Any]) -> bytes:
     """As `results.write_object` writes it."""
     return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _hardware(environment: dict[str, Any]) -> str:
+    """ "4 x NVIDIA A100", "2 cores of AMD EPYC"."""
+    device = environment["device"]
+    return environment["processor"] if device["platform"] == "cpu" else f"{device['count']} x {device['kind']}"
 
 
 def _write(out: pathlib.Path, content: dict[str, bytes]) -> None:

@@ -27,7 +27,6 @@ def index(board: Board) -> dict[str, Any]:
         "tasks": [(task, len(board.resistance(task))) for task in board.tasks],
         "invalidated": _invalidated(board.invalidated, ""),
         "near": any(line.is_near for line in board.overall),
-        "draws": score.DRAWS,
         "confidence": percent(score.CONFIDENCE),
         "example": board.tasks[0].name if board.tasks else tasks.names()[0],
         "version": __version__,
@@ -222,6 +221,7 @@ def _environment(entry: Entry) -> list[tuple[str, str]]:
     device = found["device"]
     facts = [
         ("Devices", f"{device['count']} x {device['kind']} ({device['platform']})"),
+        ("Processor", str(found["processor"])),
         ("Platform", str(found["platform"])),
         ("Source code", str(found["source_sha256"])[:16]),
     ]
