@@ -225,6 +225,8 @@ def test_tables_and_pictures(workdir):
     for name in ("curves.png", "samples.png"):
         assert (workdir / name).read_bytes().startswith(b"\x89PNG")
         assert (workdir / name).stat().st_size > 5000
+        assert (workdir / name).with_suffix(".svg").read_bytes().startswith(b"<?xml")
+    assert "<h1>tiny digits</h1>" in (workdir / "report.html").read_text()
 
 
 def test_what_is_said(job):

@@ -343,6 +343,7 @@ def test_what_the_command_writes(config, tmp_path, capsys):
     assert len(stored["sha256"]) == 64
     assert stored["config"]["n_real"] == [10, 40]
     assert imread(tmp_path / "a" / "phase.png").shape[1] == 900
+    assert (tmp_path / "a" / "phase.svg").read_text().startswith("<?xml")
 
 
 def test_another_config_is_refused(config, tmp_path, capsys):

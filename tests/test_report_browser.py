@@ -179,9 +179,10 @@ def test_colours_change_and_stay(browser, made):
     assert browser.evaluate(back) == dark
 
 
-def test_print_is_light_and_shows_no_controls(browser, made):
-    browser.open(made["images"], dark=True)
+def test_print_is_light_fits_a_sheet_and_shows_no_controls(browser, made):
+    browser.open(made["images"], (718, 1000), dark=True)  # A4 between its margins
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert browser.evaluate("document.querySelector('.bar').checkVisibility()") is False
     assert browser.evaluate("document.querySelector('.slider').checkVisibility()") is False
+    assert browser.overflow() <= 0

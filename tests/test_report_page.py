@@ -311,6 +311,6 @@ def test_a_task_of_the_leaderboard_is_reproduced_by_name(tmp_path):
     assert page._task(results.load(path)) is None  # the name alone is not enough
     config = {"sha256": task.sha256, "config": task.config}
     results.write_object(path / "config.json", config)
-    assert "madbench run --task=gaussian --workdir=w-again" in page._commands(results.load(path), task)
+    assert "madbench run --task=gaussian --workdir=w-again" in page._command(results.load(path), task)
     assert page._task(results.load(path)) == task
     shutil.rmtree(path)

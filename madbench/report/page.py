@@ -54,7 +54,7 @@ def render(result: Result, samples: frames.Cells, truth: tuple[np.ndarray, np.nd
         evidence=[_from_grid(grid) for grid in rest if not grid.caption.startswith("Metrics") and grid.caption],
         task=task,
         facts=list(_facts(result)),
-        reproduce=_commands(result, task),
+        reproduce=_command(result, task),
         config=_json(result.config),
         config_uri=f"data:application/json;base64,{base64.b64encode(_json(result.config).encode()).decode()}",
     )
@@ -222,11 +222,11 @@ def _task(result: Result) -> tasks.Task | None:
     return task if task.sha256 == results.config_hash(result.config) else None
 
 
-def _commands(result: Result, task: tasks.Task | None) -> str:
+def _command(result: Result, task: tasks.Task | None) -> str:
     again = shlex.quote(f"{result.path.resolve().name}-again")
     share = f" --shard={result.shares[0]}/{result.split}" if len(result.shares) == 1 else ""
     what = f"--task={task.name}" if task else "--config=config.json"
-    return f"madbench run {what} --workdir={again}{share}\nmadbench report {again}"
+    return f"madbench run {what} --workdir={again}{share}"
 
 
 def _json(value: Any) -> str:
