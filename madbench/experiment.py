@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -28,6 +29,7 @@ def run(
     cache: str = grid.DEFAULT_CACHE,
     show: display.Display | None = None,
     shard: tuple[int, int] | None = None,
+    only: Collection[tuple[str, float, int]] = (),
 ) -> None:
     """Runs a job to its end, or goes on with one that was stopped.
 
@@ -39,6 +41,7 @@ def run(
       cache: directory of feature networks: trained ones are kept there, published weights looked for.
       show: where progress goes; what fits the terminal by default.
       shard: (i, n) to run share i, from 1, of n alone.
+      only: (loop, λ, seed) of the runs to do, where not all; in a new workdir, which gets rows and no tables.
 
     Raises:
       UserError: the config or the workdir cannot be used; one line for the user.
@@ -48,7 +51,7 @@ def run(
     path = pathlib.Path(workdir)
     if jax.process_count() > 1:  # a set that the first prepares, the others find
         processes.in_turn(lambda: bool(grid.open_source(config, cache)))
-    job = processes.together(lambda: grid.prepare(config, cache=cache, shard=shard))
+    job = processes.together(lambda: grid.prepare(config, cache=cache, shard=shard, only=only))
     processes.same(results.config_hash(job.config), "config")
     lock = processes.together(lambda: checkpoints.claim(path, job.config, shard), first_only=True)
     show = show or (display.make() if processes.is_first() else display.Nothing())
@@ -59,7 +62,7 @@ def run(
         with Signals() as signals:
             experiment = _Experiment(job, path, cache, show, signals)
             experiment.run()
-        if not processes.is_first():
+        if only or not processes.is_first():
             return
         workdir_report.write(results.load(path))
         show.say(f"wrote the tables (table.md, …) and pictures (curves.png, …) into {path}")
