@@ -25,6 +25,8 @@ USAGE = """madbench: how much synthetic data is safe? Self-consuming generative 
       pack a finished task for the leaderboard; of a grid in shares, name the workdirs of all
   madbench check SUBMISSION ...
       is it well-formed, complete, consistent
+  madbench verify SUBMISSION [--pairs=2] [--until=T] [--seed=N] [--record]
+      computes metrics from its samples, and some of its runs, again; exit code 2 where they differ
 
 --cache=DIR (or MADBENCH_CACHE) keeps prepared data, trained feature networks, and published weights that you put
 there; ~/.cache/madbench unless set. Exit codes: 0 done, 2 an error of use, 75 another process was lost, 128 + n stopped

@@ -96,7 +96,7 @@ def _job(argv: list[str], values: flags.FlagValues | None = None) -> tuple[confi
     flags.DEFINE_string("config", None, "A file with get_config().", flag_values=values)
     flags.DEFINE_string("workdir", None, "Where results go.", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "Print the plan and do nothing.", flag_values=values)
-    _define_cache(values)
+    define_cache(values)
     rest = values(argv, known_only=True)
     config = _override(_read_task(values.task) if _given(argv, "task") else _read_config(values.config), rest)
     if not values.dry_run and not values.workdir:
@@ -118,7 +118,7 @@ def _until_stopped(work: Callable[[], None]) -> int:
     return 0
 
 
-def _define_cache(values: flags.FlagValues) -> None:
+def define_cache(values: flags.FlagValues) -> None:
     cache = os.environ.get("MADBENCH_CACHE", "~/.cache/madbench")
     flags.DEFINE_string("cache", cache, "Where feature networks and prepared data are kept.", flag_values=values)
 
@@ -232,7 +232,7 @@ def evaluate(argv: list[str]) -> int:
     flags.DEFINE_integer("samples", 0, "From each side; 0: as many as both have.", 0, flag_values=values)
     flags.DEFINE_integer("seed", 0, "Of the choice of samples.", 0, flag_values=values)
     flags.DEFINE_integer("floor_draws", 5, "Of real samples, for the floor.", 0, flag_values=values)
-    _define_cache(values)
+    define_cache(values)
     paths = values(argv)[1:]
     if len(paths) != 2:
         raise UserError("name two sets: madbench evaluate REAL GENERATED (folders of images, or .npz or .npy files)")

@@ -1,8 +1,9 @@
 """The commands of the leaderboard, as `commands` has the others."""
 
 import os
+import sys
 
-from absl import flags
+from absl import flags, logging
 
 from madbench.errors import UserError
 
@@ -50,4 +51,36 @@ def check(argv: list[str]) -> int:
     return 2 if failed else 0
 
 
-COMMANDS = {"submit": submit, "check": check}
+def verify(argv: list[str]) -> int:
+    """`madbench verify`: 0 where everything that was computed again agrees, else 2."""
+    from madbench import commands
+
+    values = flags.FlagValues()
+    flags.DEFINE_integer("pairs", 2, "(Run, generation) pairs to compute again.", 0, flag_values=values)
+    flags.DEFINE_integer("until", 0, "No generation beyond this one; 0: no limit.", 0, flag_values=values)
+    flags.DEFINE_integer("seed", None, "Of their choice, to repeat a report; nobody's by default.", flag_values=values)
+    flags.DEFINE_bool("record", False, "Write verification.json into the submission.", flag_values=values)
+    commands.define_cache(values)
+    paths = values(argv)[1:]
+    if len(paths) != 1:
+        raise UserError("name one submission: madbench verify SUBMISSION")
+    if values.record and not values.pairs:
+        raise UserError("--record needs a re-run: leave --pairs at 1 or more")
+    from madbench import display, stopping
+    from madbench import verify as job
+
+    logging.set_verbosity(logging.ERROR)  # Orbax reports every save
+    say = lambda text: print(text, file=sys.stderr, flush=True)
+    chosen = {name: getattr(values, name) for name in ("pairs", "until", "seed", "cache")}
+    try:
+        report = job.run(paths[0], **chosen, say=say, show=display.make())
+    except stopping.Stopped as stopped:
+        say("stopped; nothing was recorded")
+        return 128 + stopped.signal
+    print("\n".join(job.lines(report)))
+    if values.record:
+        job.record(paths[0], report)
+    return 0 if report["passed"] else 2
+
+
+COMMANDS = {"submit": submit, "check": check, "verify": verify}
