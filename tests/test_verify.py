@@ -283,6 +283,9 @@ def test_the_same_kind_of_device_is_held_to_more():
     assert agreement.rule({"device": {**here, "count": 8}}, here) == SAME
     for claimed in ({"device": {**here, "kind": "TPU v5"}}, {"device": None}, {}, None, [], {"device": "cpu"}):
         assert agreement.rule(claimed, here) == OTHER
+    resumed = lambda kind: {"device": here, "resumed_with": [{"device": {**here, "kind": kind}}]}
+    assert [agreement.rule(resumed(kind), here) for kind in ("cpu", "TPU v5")] == [SAME, OTHER]
+    assert agreement.rule({"device": here, "resumed_with": 3}, here) == OTHER
     for tolerances in (agreement.SAMPLES, *agreement.RERUN.values()):
         for kind, t in itertools.product(("distance", "share"), (1, 6, 99)):
             assert 0 < tolerances[SAME].at(kind, t, 500) < tolerances[OTHER].at(kind, t, 500)

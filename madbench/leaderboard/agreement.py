@@ -75,15 +75,17 @@ _CHANCE = 3e-4  # that a value of an independent run lies beyond `apart`
 
 
 def rule(claimed: Any, here: Mapping[str, Any]) -> str:
-    """Which tolerance applies: `SAME` where the submission names the kind of device that is here.
+    """Which tolerance applies: `SAME` where every start of the submission names the kind of device that is here.
 
     Args:
       claimed: content of the submission's environment.json; anything.
       here: {"kind", "platform"} of the device that computes again.
     """
-    device = claimed.get("device") if isinstance(claimed, dict) else None
-    named = (device.get("kind"), device.get("platform")) if isinstance(device, dict) else None
-    return SAME if named == (here["kind"], here["platform"]) else OTHER
+    later = claimed.get("resumed_with", []) if isinstance(claimed, dict) else []
+    starts = [claimed, *later] if isinstance(later, list) else [None]
+    devices = [start.get("device") if isinstance(start, dict) else None for start in starts]
+    named = [(d.get("kind"), d.get("platform")) if isinstance(d, dict) else None for d in devices]
+    return SAME if all(each == (here["kind"], here["platform"]) for each in named) else OTHER
 
 
 def rerun(
