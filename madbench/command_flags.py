@@ -124,6 +124,14 @@ def _flags_of_leaderboard(values: flags.FlagValues) -> None:
     flags.DEFINE_string("readme", "", text, flag_values=values)
 
 
+def _flags_of_verify(values: flags.FlagValues) -> None:
+    flags.DEFINE_integer("pairs", 2, "(Run, generation) pairs to compute again.", 0, flag_values=values)
+    flags.DEFINE_integer("until", 0, "No generation beyond this one; 0: no limit.", 0, flag_values=values)
+    flags.DEFINE_integer("seed", None, "Of their choice, to repeat a report; nobody's by default.", flag_values=values)
+    flags.DEFINE_bool("record", False, "Write verification.json into the submission.", flag_values=values)
+    _define_cache(values)
+
+
 def _no_flags(values: flags.FlagValues) -> None:
     """A command that takes paths alone."""
 
@@ -141,5 +149,6 @@ _FLAGS = {
     "report": _flags_of_report,
     "submit": _flags_of_submit,
     "check": _no_flags,
+    "verify": _flags_of_verify,
     "leaderboard": _flags_of_leaderboard,
 }

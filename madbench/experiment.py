@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import time
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -31,6 +32,7 @@ def run(
     show: display.Display | None = None,
     shard: tuple[int, int] | None = None,
     events: bool = False,
+    only: Collection[tuple[str, float, int]] = (),
 ) -> None:
     """Runs a job to its end, or goes on with one that was stopped.
 
@@ -43,6 +45,7 @@ def run(
       show: where progress goes; what fits the terminal by default.
       shard: (i, n) to run share i, from 1, of n alone.
       events: whether to write event files for TensorBoard; see `tensorboard.py`.
+      only: (loop, λ, seed) of the runs to do, where not all; in a new workdir, which gets rows and no tables.
 
     Raises:
       UserError: the config or the workdir cannot be used; one line for the user.
@@ -53,7 +56,7 @@ def run(
     plain = processes.together(lambda: _checked(config, cache, shard))
     # What the first process prepares, the others find.
     source = processes.in_turn(lambda: grid.open_source(plain, cache, silent=not processes.is_first()))
-    job = processes.together(lambda: grid.prepare(plain, cache=cache, shard=shard, source=source))
+    job = processes.together(lambda: grid.prepare(plain, cache=cache, shard=shard, only=only, source=source))
     processes.same(results.config_hash(job.config), "config")
     lock = processes.together(lambda: checkpoints.claim(path, job.config, shard), first_only=True)
     show = show or (display.make() if processes.is_first() else display.Nothing())
@@ -65,7 +68,7 @@ def run(
             listener = Events(job, path) if events and processes.is_first() else NoEvents()
             experiment = _Experiment(job, path, cache, show, signals, listener)
             experiment.run()
-        if not processes.is_first():
+        if only or not processes.is_first():
             return
         show.busy("writing tables and pictures")
         workdir_report.write(results.load(path))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Collection
 from functools import cached_property
 from typing import Any
 
@@ -127,6 +128,7 @@ def prepare(
     wave_size: int = 0,
     streamed: bool | None = None,
     shard: tuple[int, int] | None = None,
+    only: Collection[tuple[str, float, int]] = (),
     blank: bool = False,
     on: str = "",
     source: data.Source | None = None,
@@ -140,6 +142,7 @@ def prepare(
       streamed: whether training data are streamed, where an earlier start has fixed it.
       shard: (i, n) for share i, from 1, of n: every n-th run, so that shares are even and each has runs of all cells
         that can be shared. Shapes stay those of the whole grid, and so do the rows of a run.
+      only: (loop, λ, seed) of these runs alone, where there are any; as for a share, shapes stay those of the whole.
       blank: the job is only planned: data that are not prepared stay so, see `data.load`; weights may be missing; and
         what exceeds the memory of the devices is `Job.refusal` instead of an error.
       on: devices to plan for instead of those that are here, as `machine.parse` reads them.
@@ -183,7 +186,7 @@ def prepare(
     )
     feature_dim = features.dim(plain["metrics"]["features"], source.shape, cache, blank=blank)
     costs = _costs(generation, source, runs[0], feature_dim)
-    whole, runs = runs, _share(runs, shard)
+    whole, runs = runs, _chosen(_share(runs, shard), only)
     machine = machine or machines.here(fraction)
     per_run, common = _memory(generation, source, costs), cost.tree_bytes(source)
     steps = 0
@@ -244,6 +247,14 @@ def _share(runs: list[Run], shard: tuple[int, int] | None) -> list[Run]:
     if n > len(runs):
         raise UserError(f"--shard={i}/{n}: the grid has {len(runs)} runs, and so at most as many shares")
     return runs[i - 1 :: n]
+
+
+def _chosen(runs: list[Run], only: Collection[tuple[str, float, int]]) -> list[Run]:
+    """Those that `only` names, in the order of the grid; all where it names none."""
+    found = [run for run in runs if not only or (run.loop.name, run.bias, run.seed) in only]
+    if only and len(found) != len(set(only)):
+        raise UserError(f"the grid has {len(found)} of the {len(set(only))} runs that were asked for")
+    return found
 
 
 def _memory(generation: Generation, source: data.Source, costs: dict[str, cost.Cost]) -> int:

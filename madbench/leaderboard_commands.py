@@ -1,6 +1,9 @@
 """The commands of the leaderboard, as `commands` has the others."""
 
 import os
+import sys
+
+from absl import logging
 
 from madbench import command_flags
 from madbench.errors import UserError
@@ -42,6 +45,30 @@ def check(argv: list[str]) -> int:
     return 2 if failed else 0
 
 
+def verify(argv: list[str]) -> int:
+    """`madbench verify`: 0 where everything that was computed again agrees, else 2."""
+    values, (_, *paths) = command_flags.parse("verify", argv)
+    if len(paths) != 1:
+        raise UserError("name one submission: madbench verify SUBMISSION")
+    if values.record and not values.pairs:
+        raise UserError("--record needs a re-run: leave --pairs at 1 or more")
+    from madbench import display, stopping
+    from madbench import verify as job
+
+    logging.set_verbosity(logging.ERROR)  # Orbax reports every save
+    say = lambda text: print(text, file=sys.stderr, flush=True)
+    chosen = {name: getattr(values, name) for name in ("pairs", "until", "seed", "cache")}
+    try:
+        report = job.run(paths[0], **chosen, say=say, show=display.make())
+    except stopping.Stopped as stopped:
+        say("stopped; nothing was recorded")
+        return 128 + stopped.signal
+    print("\n".join(job.lines(report)))
+    if values.record:
+        job.record(paths[0], report)
+    return 0 if report["passed"] else 2
+
+
 def leaderboard(argv: list[str]) -> int:
     """`madbench leaderboard`. A submission that does not count is shown as such, and no error of use."""
     values, (_, *paths) = command_flags.parse("leaderboard", argv)
@@ -57,4 +84,4 @@ def leaderboard(argv: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"submit": submit, "check": check, "leaderboard": leaderboard}
+COMMANDS = {"submit": submit, "check": check, "verify": verify, "leaderboard": leaderboard}

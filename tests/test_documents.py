@@ -11,7 +11,7 @@ from madbench.metrics import METRICS
 ROOT = pathlib.Path(madbench.__file__).resolve().parents[1]
 
 
-PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "benchmarks/README.md", ROOT / "docs/metrics.md"]
+PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "benchmarks/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
