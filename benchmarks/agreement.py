@@ -83,7 +83,7 @@ def measure(task: tasks.Task, variant: str, runs: list, until: int) -> dict:
         subprocess.run(command, env=environment, stdout=file, check=True)
         file.seek(0)
         rows = json.loads(file.read().splitlines()[-1])
-    return {(row["loop"], row["bias"], row["seed"], row["generation"]): row for row in rows}
+    return {results.place(row): row for row in rows}
 
 
 def of_samples(path: str) -> None:

@@ -21,6 +21,8 @@ from madbench import __version__, display, experiment, grid, results
 from madbench import config as configs
 from madbench.errors import UserError
 from madbench.leaderboard import agreement, checks, submission
+from madbench.leaderboard.board import INVALIDATED, RE_RUN
+from madbench.leaderboard.tasks import Task
 from madbench.metrics import Comparison, Evaluator, features
 from madbench.metrics.features import Extractor
 
@@ -81,13 +83,13 @@ def run(
         "rows": [],
         "notes": [],
     }
-    failed = [finding for finding in checks.run(path) if not finding.ok]
-    with contextlib.suppress(OSError):
-        report["submission_sha256"] = _sha256(folder)
+    given = submission.Submission(folder)
+    failed = [finding for finding in checks.findings(given) if not finding.ok]
+    with contextlib.suppress(UserError):
+        report["submission_sha256"] = hashlib.sha256(given.manifest_bytes).hexdigest()
     if failed:
         return _verdict(report, f"check {failed[0].name}: {failed[0].message}")
 
-    given = submission.load(path)
     task = given.task
     report |= {
         "task": task.id,
@@ -98,9 +100,9 @@ def run(
     chosen = choose(task.runs, task.config["generations"], pairs, until, f"{report['submission_sha256']} {seed}")
     if not chosen and not given.samples:
         raise UserError(f"{path} has no samples and --pairs=0: there is nothing to verify")
-    report["pairs"] = [dict(zip(("loop", "bias", "seed", "generation"), pair, strict=True)) for pair in chosen]
+    report["pairs"] = [dict(zip(results.PLACE, pair, strict=True)) for pair in chosen]
     report["notes"] = _notes(report, task, given)
-    rows = {(r["loop"], r["bias"], r["seed"], r["generation"]): r for r in given.rows}
+    rows = {results.place(row): row for row in given.rows}
     if given.samples:
         say(f"computing the metrics of {len(given.samples)} packed samples again")
         report["rows"] += _recompute(given, rows, report["rule"], cache)
@@ -137,19 +139,14 @@ def choose(
     ]
 
 
-def _cost(chosen: list, task: Any, timing: list[dict[str, Any]]) -> str:
+def _cost(chosen: list, task: Task, timing: list[dict[str, Any]]) -> str:
     """What the re-run will take, said before: run-generations, and the time that the submission claims for as many."""
     last = max(pair[-1] for pair in chosen)
     count, whole = len(chosen) * last, len(task.runs) * task.config["generations"]
     named = ", ".join(f"{results.slug(*pair[:3])} to generation {pair[3]}" for pair in chosen)
-    seconds = 0.0
-    for row in timing if isinstance(timing, list) else []:
-        parts = (
-            [row.get(f"{phase}_seconds") for phase in ("fit", "sample", "evaluate")] if isinstance(row, dict) else []
-        )
-        seconds += sum(float(part) for part in parts if isinstance(part, (int, float)) and 0 <= part < 1e9)
-    took = f"; the submission took {display.duration(seconds / whole * count)} for as many" if seconds else ""
-    return f"running again: {named} ({count} of {whole} run-generations{took}, compilation not counted)"
+    seconds = sum(row[f"{phase}_seconds"] for row in timing for phase in results.PHASES if phase != "compile")
+    took = f"the submission took {display.duration(seconds / whole * count)} for as many"
+    return f"running again: {named} ({count} of {whole} run-generations; {took}, compilation not counted)"
 
 
 # ---- from the packed samples -----------------------------------------------------------------------------------------
@@ -175,7 +172,7 @@ def _recompute(given: submission.Submission, rows: dict, rule: str, cache: str) 
 
     lines = []
     for key in sorted(given.samples):
-        where = {"what": "samples"} | dict(zip(("loop", "bias", "seed", "generation"), key, strict=True))
+        where = {"what": "samples"} | dict(zip(results.PLACE, key, strict=True))
         row = rows.get(key)
         if row is not None and all(row.get(name) is None for name in kinds):
             continue  # it diverged: that claims nothing, and scores nothing
@@ -186,7 +183,7 @@ def _recompute(given: submission.Submission, rows: dict, rule: str, cache: str) 
     return lines
 
 
-def _extractor(source: Any, task: Any, cache: str) -> Extractor:
+def _extractor(source: Any, task: Task, cache: str) -> Extractor:
     """The task's feature network.
 
     Raises:
@@ -205,7 +202,7 @@ def _extractor(source: Any, task: Any, cache: str) -> Extractor:
 # ---- from the config -------------------------------------------------------------------------------------------------
 
 
-def _rerun(chosen: list, rows: dict, task: Any, rule: str, cache: str, show: display.Display) -> list[dict[str, Any]]:
+def _rerun(chosen: list, rows: dict, task: Task, rule: str, cache: str, show: display.Display) -> list[dict[str, Any]]:
     """Lines of `agreement.judge` for all generations of the chosen runs, up to the latest that was chosen.
 
     The runs are one small fleet in the shapes of the whole grid, so that they meet the numbers of the submission's.
@@ -221,8 +218,8 @@ def _rerun(chosen: list, rows: dict, task: Any, rule: str, cache: str, show: dis
     kinds = {name: info["kind"] for name, info in task.evaluator["metrics"].items()}
     lines = []
     for row in found:
-        key = tuple(row[name] for name in ("loop", "bias", "seed", "generation"))
-        where = {"what": "re-run"} | dict(zip(("loop", "bias", "seed", "generation"), key, strict=True))
+        key = results.place(row)
+        where = {"what": "re-run"} | dict(zip(results.PLACE, key, strict=True))
         limits = agreement.rerun(task, rule, key[:2], key[3], rows.values())
         lines += agreement.judge(where, kinds, rows.get(key), row, limits)
     return lines
@@ -231,7 +228,7 @@ def _rerun(chosen: list, rows: dict, task: Any, rule: str, cache: str, show: dis
 # ---- the report ------------------------------------------------------------------------------------------------------
 
 
-def _notes(report: dict[str, Any], task: Any, given: Any) -> list[str]:
+def _notes(report: dict[str, Any], task: Task, given: submission.Submission) -> list[str]:
     """What this verification cannot tell."""
     notes = []
     last = task.config["generations"]
@@ -261,7 +258,7 @@ def _verdict(report: dict[str, Any], reason: str) -> dict[str, Any]:
             f"{first['what']}: {len(wrong)} of {len(report['rows'])} values differ; {first['metric']} of {name} is "
             f"{_number(first['claimed'])} and was found {_number(first['found'])}: {first['why']}"
         )
-    status = "invalidated" if reason else "re-run" if report["pairs"] else None
+    status = INVALIDATED if reason else RE_RUN if report["pairs"] else None
     return report | {"passed": not reason, "status": status, "reason": reason}
 
 
