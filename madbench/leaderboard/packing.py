@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import pathlib
-import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Any
 from madbench import results
 from madbench.errors import UserError
 from madbench.leaderboard import files, forms, score, tasks
+from madbench.leaderboard.formats import escaped
 from madbench.leaderboard.submission import (
     MANIFEST,
     OBJECTS,
@@ -242,12 +242,6 @@ def _write(out: pathlib.Path, content: dict[str, bytes]) -> None:
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-
-
-def escaped(text: str) -> str:
-    """Markdown that shows `text` as it is: no markup, no tags, no links."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]()#+.!|~@:/$^=-])", r"\\\1", text)
 
 
 def readme(manifest: dict[str, Any], task: tasks.Task, result: Result) -> str:
