@@ -11,7 +11,7 @@ import hashlib
 import pathlib
 import secrets
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -153,34 +153,49 @@ def _cost(chosen: list, task: Task, timing: list[dict[str, Any]]) -> str:
 
 
 def _recompute(given: submission.Submission, rows: dict, rule: str, cache: str) -> list[dict[str, Any]]:
-    """Lines of `agreement.judge` for each packed set."""
+    """Lines of `agreement.judge` for each packed set, but those of runs that diverged: these claim nothing."""
+    described = {name: info["kind"] for name, info in given.task.evaluator["metrics"].items()}
+    keys = [key for key in sorted(given.samples) if any(rows[key][name] is not None for name in described)]
+    lines = []
+    for key, found in measured(given, keys, cache):
+        kinds = {name: described[name] for name in found}
+        limits = {
+            name: agreement.SAMPLES[rule].at(kind, 1, given.task.evaluator["n_samples"]) for name, kind in kinds.items()
+        }
+        where = {"what": "samples"} | dict(zip(results.PLACE, key, strict=True))
+        lines += agreement.judge(where, kinds, rows[key], found, limits)
+    return lines
+
+
+def measured(
+    given: submission.Submission, keys: Iterable[submission.Key], cache: str = grid.DEFAULT_CACHE
+) -> Iterator[tuple[submission.Key, dict[str, float | None]]]:
+    """The metrics of packed samples, by the task's reference and features, but for metrics that need a training set.
+
+    Args:
+      given: has samples.
+      keys: of `given.samples`.
+      cache: directory of feature networks and prepared data.
+
+    Raises:
+      UserError: the features are other ones here than the task's; one line.
+    """
     task = given.task
     job = grid.prepare(configs.from_plain(task.config), cache=cache, only=task.runs[:1])
     source = job.source
-    metrics = [metric for metric in job.generation.evaluator.metrics if not metric.needs_training]
-    evaluator = Evaluator(metrics)
+    evaluator = Evaluator([metric for metric in job.generation.evaluator.metrics if not metric.needs_training])
     extractor = _extractor(source, task, cache)
     reference = jax.numpy.asarray(extractor.extract(np.asarray(source.reference.x)))
-    n = job.generation.n_samples
-    kinds = {metric.name: task.evaluator["metrics"][metric.name]["kind"] for metric in metrics}
-
-    limits = {name: agreement.SAMPLES[rule].at(kind, 1, n) for name, kind in kinds.items()}
 
     @jax.jit
-    def judge(generated, reference, labels):
+    def states(generated, reference, labels):
         return evaluator.states(Comparison(generated, reference, labels))
 
-    lines = []
-    for key in sorted(given.samples):
-        where = {"what": "samples"} | dict(zip(results.PLACE, key, strict=True))
-        row = rows.get(key)
-        if row is not None and all(row.get(name) is None for name in kinds):
-            continue  # it diverged: that claims nothing, and scores nothing
+    for key in keys:
         seen = extractor.extract(given.array(key))
         with jax.enable_x64(True):
-            found = evaluator.compute(judge(seen, reference, source.reference.y))
-        lines += agreement.judge(where, kinds, row, found, limits)
-    return lines
+            found = evaluator.compute(states(seen, reference, source.reference.y))
+        yield key, found
 
 
 def _extractor(source: Any, task: Task, cache: str) -> Extractor:
