@@ -83,39 +83,25 @@ def measure(task: tasks.Task, variant: str, runs: list, until: int) -> dict:
         subprocess.run(command, env=environment, stdout=file, check=True)
         file.seek(0)
         rows = json.loads(file.read().splitlines()[-1])
-    return {(row["loop"], row["bias"], row["seed"], row["generation"]): row for row in rows}
+    return {results.place(row): row for row in rows}
 
 
 def of_samples(path: str) -> None:
     """Metrics of the packed samples again, by another rounding of the feature network."""
     import jax
-    import numpy as np
 
-    from madbench import config as configs
-    from madbench import grid
+    from madbench import verify
     from madbench.leaderboard import submission
-    from madbench.metrics import Comparison, features
 
     given = submission.load(path)
-    plain = given.task.config
-    job = grid.prepare(configs.from_plain(plain), only=given.task.runs[:1])
-    name, source = plain["metrics"]["features"], job.source
-    examples = source.examples if features.trained(name) else None
-    extractor = features.build(name, examples, source.num_classes, grid.DEFAULT_CACHE)
-    arrays = {key: given.array(key) for key in sorted(given.samples)}
+    size = {"n_samples": given.task.evaluator["n_samples"]}
     found = []
     for change in (lambda: None, round_products):
         change()
         jax.clear_caches()
-        reference = extractor.extract(np.asarray(source.reference.x))
-        for x in arrays.values():
-            seen = extractor.extract(x)
-            with jax.enable_x64(True):
-                states = job.generation.evaluator.states(Comparison(seen, reference, source.reference.y))
-                values = job.generation.evaluator.compute(states)
-            found.append(values | {"n_samples": len(reference)})
+        found.append([values | size for _, values in verify.measured(given, sorted(given.samples))])
     print("| packed samples | fd | precision | recall |")
-    pairs = list(zip(found, found[len(arrays) :], strict=False))
+    pairs = list(zip(*found, strict=True))
     show("bfloat16", {(1, m): [apart(one, other, m) for one, other in pairs] for m in METRICS}, [1])
 
 

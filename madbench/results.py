@@ -54,6 +54,10 @@ COLUMNS = {
     "metric_versions": dict,
     "features": str,
 }
+# What tells a row from the others of its workdir.
+PLACE = ("loop", "bias", "seed", "generation")
+# What the time of a generation is spent on: "PHASE_seconds" in timing.jsonl.
+PHASES = ("compile", "fit", "sample", "evaluate")
 # Fields of a config that say how it is run and not what: a job may go on under others.
 _HOW = ("fleet", "keep_checkpoints", "keep_samples")
 
@@ -313,6 +317,11 @@ def config_hash(config: dict[str, Any]) -> str:
 def what(config: dict[str, Any]) -> dict[str, Any]:
     """The config without the fields that say only how it is run; rows do not depend on those."""
     return {name: value for name, value in config.items() if name not in _HOW}
+
+
+def place(row: dict[str, Any]) -> tuple[str, float, int, int]:
+    """(loop, λ, seed, generation) of a row: `PLACE`."""
+    return tuple(row[field] for field in PLACE)
 
 
 def slug(loop: str, bias: float, seed: int) -> str:

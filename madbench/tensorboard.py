@@ -26,7 +26,6 @@ if TYPE_CHECKING:  # the flag is checked before JAX is imported
 
 FOLDER = "tensorboard"
 LOSS = "fit/loss"
-_PHASES = ("compile", "fit", "sample", "evaluate")
 _COLUMNS = 10  # of the images in a grid
 _LEAST = 32  # pixels: smaller images are enlarged to this
 _POINTS = 10  # of the loss in one segment of a fit, at most
@@ -150,7 +149,9 @@ class Events(NoEvents):
         return events
 
     def _time(self, timing: dict[str, Any]) -> None:
-        seconds = [_scalar(f"seconds/{phase}", timing[f"{phase}_seconds"], timing["generation"]) for phase in _PHASES]
+        seconds = [
+            _scalar(f"seconds/{phase}", timing[f"{phase}_seconds"], timing["generation"]) for phase in results.PHASES
+        ]
         self._append(f"wave{timing['wave'] + 1}", seconds)
 
     def _append(self, name: str, events: Iterable[Any]) -> None:

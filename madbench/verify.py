@@ -11,7 +11,7 @@ import hashlib
 import pathlib
 import secrets
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -21,6 +21,8 @@ from madbench import __version__, display, experiment, grid, results
 from madbench import config as configs
 from madbench.errors import UserError
 from madbench.leaderboard import agreement, checks, submission
+from madbench.leaderboard.board import INVALIDATED, RE_RUN
+from madbench.leaderboard.tasks import Task
 from madbench.metrics import Comparison, Evaluator, features
 from madbench.metrics.features import Extractor
 
@@ -81,13 +83,13 @@ def run(
         "rows": [],
         "notes": [],
     }
-    failed = [finding for finding in checks.run(path) if not finding.ok]
-    with contextlib.suppress(OSError):
-        report["submission_sha256"] = _sha256(folder)
+    given = submission.Submission(folder)
+    failed = [finding for finding in checks.findings(given) if not finding.ok]
+    with contextlib.suppress(UserError):
+        report["submission_sha256"] = hashlib.sha256(given.manifest_bytes).hexdigest()
     if failed:
         return _verdict(report, f"check {failed[0].name}: {failed[0].message}")
 
-    given = submission.load(path)
     task = given.task
     report |= {
         "task": task.id,
@@ -98,9 +100,9 @@ def run(
     chosen = choose(task.runs, task.config["generations"], pairs, until, f"{report['submission_sha256']} {seed}")
     if not chosen and not given.samples:
         raise UserError(f"{path} has no samples and --pairs=0: there is nothing to verify")
-    report["pairs"] = [dict(zip(("loop", "bias", "seed", "generation"), pair, strict=True)) for pair in chosen]
+    report["pairs"] = [dict(zip(results.PLACE, pair, strict=True)) for pair in chosen]
     report["notes"] = _notes(report, task, given)
-    rows = {(r["loop"], r["bias"], r["seed"], r["generation"]): r for r in given.rows}
+    rows = {results.place(row): row for row in given.rows}
     if given.samples:
         say(f"computing the metrics of {len(given.samples)} packed samples again")
         report["rows"] += _recompute(given, rows, report["rule"], cache)
@@ -137,56 +139,66 @@ def choose(
     ]
 
 
-def _cost(chosen: list, task: Any, timing: list[dict[str, Any]]) -> str:
+def _cost(chosen: list, task: Task, timing: list[dict[str, Any]]) -> str:
     """What the re-run will take, said before: run-generations, and the time that the submission claims for as many."""
     last = max(pair[-1] for pair in chosen)
     count, whole = len(chosen) * last, len(task.runs) * task.config["generations"]
     named = ", ".join(f"{results.slug(*pair[:3])} to generation {pair[3]}" for pair in chosen)
-    seconds = 0.0
-    for row in timing if isinstance(timing, list) else []:
-        parts = (
-            [row.get(f"{phase}_seconds") for phase in ("fit", "sample", "evaluate")] if isinstance(row, dict) else []
-        )
-        seconds += sum(float(part) for part in parts if isinstance(part, (int, float)) and 0 <= part < 1e9)
-    took = f"; the submission took {display.duration(seconds / whole * count)} for as many" if seconds else ""
-    return f"running again: {named} ({count} of {whole} run-generations{took}, compilation not counted)"
+    seconds = sum(row[f"{phase}_seconds"] for row in timing for phase in results.PHASES if phase != "compile")
+    took = f"the submission took {display.duration(seconds / whole * count)} for as many"
+    return f"running again: {named} ({count} of {whole} run-generations; {took}, compilation not counted)"
 
 
 # ---- from the packed samples -----------------------------------------------------------------------------------------
 
 
 def _recompute(given: submission.Submission, rows: dict, rule: str, cache: str) -> list[dict[str, Any]]:
-    """Lines of `agreement.judge` for each packed set."""
-    task = given.task
-    job = grid.prepare(configs.from_plain(task.config), cache=cache, only=task.runs[:1])
-    source = job.source
-    metrics = [metric for metric in job.generation.evaluator.metrics if not metric.needs_training]
-    evaluator = Evaluator(metrics)
-    extractor = _extractor(source, task, cache)
-    reference = jax.numpy.asarray(extractor.extract(np.asarray(source.reference.x)))
-    n = job.generation.n_samples
-    kinds = {metric.name: task.evaluator["metrics"][metric.name]["kind"] for metric in metrics}
-
-    limits = {name: agreement.SAMPLES[rule].at(kind, 1, n) for name, kind in kinds.items()}
-
-    @jax.jit
-    def judge(generated, reference, labels):
-        return evaluator.states(Comparison(generated, reference, labels))
-
+    """Lines of `agreement.judge` for each packed set, but those of runs that diverged: these claim nothing."""
+    described = {name: info["kind"] for name, info in given.task.evaluator["metrics"].items()}
+    keys = [key for key in sorted(given.samples) if any(rows[key][name] is not None for name in described)]
     lines = []
-    for key in sorted(given.samples):
-        where = {"what": "samples"} | dict(zip(("loop", "bias", "seed", "generation"), key, strict=True))
-        row = rows.get(key)
-        if row is not None and all(row.get(name) is None for name in kinds):
-            continue  # it diverged: that claims nothing, and scores nothing
-        seen = extractor.extract(given.array(key))
-        with jax.enable_x64(True):
-            found = evaluator.compute(judge(seen, reference, source.reference.y))
-        lines += agreement.judge(where, kinds, row, found, limits)
+    for key, found in measured(given, keys, cache):
+        kinds = {name: described[name] for name in found}
+        limits = {
+            name: agreement.SAMPLES[rule].at(kind, 1, given.task.evaluator["n_samples"]) for name, kind in kinds.items()
+        }
+        where = {"what": "samples"} | dict(zip(results.PLACE, key, strict=True))
+        lines += agreement.judge(where, kinds, rows[key], found, limits)
     return lines
 
 
-def _extractor(source: Any, task: Any, cache: str) -> Extractor:
+def measured(
+    given: submission.Submission, keys: Iterable[submission.Key], cache: str = grid.DEFAULT_CACHE
+) -> Iterator[tuple[submission.Key, dict[str, float | None]]]:
+    """The metrics of packed samples, by the task's reference and features, but for metrics that need a training set.
+
+    Args:
+      given: has samples.
+      keys: of `given.samples`.
+      cache: directory of feature networks and prepared data.
+
+    Raises:
+      UserError: the features are other ones here than the task's; one line.
+    """
+    task = given.task
+    job = grid.prepare(configs.from_plain(task.config), cache=cache, only=task.runs[:1])
+    source = job.source
+    evaluator = Evaluator([metric for metric in job.generation.evaluator.metrics if not metric.needs_training])
+    extractor = _extractor(source, task, cache)
+    reference = jax.numpy.asarray(extractor.extract(np.asarray(source.reference.x)))
+
+    @jax.jit
+    def states(generated, reference, labels):
+        return evaluator.states(Comparison(generated, reference, labels))
+
+    for key in keys:
+        seen = extractor.extract(given.array(key))
+        with jax.enable_x64(True):
+            found = evaluator.compute(states(seen, reference, source.reference.y))
+        yield key, found
+
+
+def _extractor(source: Any, task: Task, cache: str) -> Extractor:
     """The task's feature network.
 
     Raises:
@@ -205,7 +217,7 @@ def _extractor(source: Any, task: Any, cache: str) -> Extractor:
 # ---- from the config -------------------------------------------------------------------------------------------------
 
 
-def _rerun(chosen: list, rows: dict, task: Any, rule: str, cache: str, show: display.Display) -> list[dict[str, Any]]:
+def _rerun(chosen: list, rows: dict, task: Task, rule: str, cache: str, show: display.Display) -> list[dict[str, Any]]:
     """Lines of `agreement.judge` for all generations of the chosen runs, up to the latest that was chosen.
 
     The runs are one small fleet in the shapes of the whole grid, so that they meet the numbers of the submission's.
@@ -221,8 +233,8 @@ def _rerun(chosen: list, rows: dict, task: Any, rule: str, cache: str, show: dis
     kinds = {name: info["kind"] for name, info in task.evaluator["metrics"].items()}
     lines = []
     for row in found:
-        key = tuple(row[name] for name in ("loop", "bias", "seed", "generation"))
-        where = {"what": "re-run"} | dict(zip(("loop", "bias", "seed", "generation"), key, strict=True))
+        key = results.place(row)
+        where = {"what": "re-run"} | dict(zip(results.PLACE, key, strict=True))
         limits = agreement.rerun(task, rule, key[:2], key[3], rows.values())
         lines += agreement.judge(where, kinds, rows.get(key), row, limits)
     return lines
@@ -231,7 +243,7 @@ def _rerun(chosen: list, rows: dict, task: Any, rule: str, cache: str, show: dis
 # ---- the report ------------------------------------------------------------------------------------------------------
 
 
-def _notes(report: dict[str, Any], task: Any, given: Any) -> list[str]:
+def _notes(report: dict[str, Any], task: Task, given: submission.Submission) -> list[str]:
     """What this verification cannot tell."""
     notes = []
     last = task.config["generations"]
@@ -261,7 +273,7 @@ def _verdict(report: dict[str, Any], reason: str) -> dict[str, Any]:
             f"{first['what']}: {len(wrong)} of {len(report['rows'])} values differ; {first['metric']} of {name} is "
             f"{_number(first['claimed'])} and was found {_number(first['found'])}: {first['why']}"
         )
-    status = "invalidated" if reason else "re-run" if report["pairs"] else None
+    status = INVALIDATED if reason else RE_RUN if report["pairs"] else None
     return report | {"passed": not reason, "status": status, "reason": reason}
 
 

@@ -19,8 +19,8 @@ gc.set_threshold(50_000, 20, 20)
 # the sum of a whole run's 45 slowest tests: a dear one that begins last keeps one worker busy while the others wait.
 DEAREST = (
     "test_image_networks", "test_processes", "test_resume", "test_experiment", "test_families", "test_streaming",
-    "test_fleet", "test_benchmarks", "test_cli", "test_shards", "test_phase", "test_contributing",
-    "test_warped_digits", "test_inception", "test_metrics",
+    "test_fleet", "test_benchmarks", "test_cli", "test_verify", "test_notebook", "test_tensorboard", "test_shards",
+    "test_phase", "test_contributing", "test_warped_digits", "test_inception", "test_metrics", "test_report_browser",
 )  # fmt: skip
 
 

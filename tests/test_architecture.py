@@ -117,6 +117,13 @@ def test_readers_of_results_import_no_accelerator_and_no_model(name):
     assert rooms_used(name) <= READERS | {"errors"}
 
 
+def test_a_report_knows_the_tasks_and_nothing_else_of_the_leaderboard():
+    """Which shows its pages: otherwise the two would be one house."""
+    used = {m for name in in_rooms({"report"}) for m in IMPORTS[name] if m.startswith("madbench.leaderboard")}
+    assert used <= {"madbench.leaderboard.tasks"}
+    assert rooms_used("madbench.leaderboard.tasks") <= {"results", "errors"}
+
+
 @pytest.mark.parametrize("name", sorted(set(MODULES) - {"madbench.__main__"}))
 def test_nothing_imports_the_command_line(name):
     assert "cli" not in rooms_used(name)

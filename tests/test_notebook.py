@@ -6,13 +6,14 @@ import json
 import os
 import pathlib
 import re
+import shutil
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from madbench import commands
+from madbench import results
 
 pytestmark = [
     # of jupyter_client, as it looks for its own folders and closes its sockets
@@ -22,10 +23,27 @@ pytestmark = [
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "benchmarks/colab/madbench_tpu.ipynb"
 TASK, NAME = "gaussian", "from-a-notebook"
+SEEDS, CELLS, GENERATIONS = 2, 6, 10  # of the task as it is here: see `shortened`
 
 
 def read():
     return nbformat.read(NOTEBOOK, as_version=4)
+
+
+def shortened(folder):
+    """A copy of the package in which the task has fewer seeds and generations, and its own hash.
+
+    The band is of generation 1 and holds for any number of seeds: all checks apply as they do to the task itself.
+    """
+    shutil.copytree(ROOT / "madbench", folder / "madbench", ignore=shutil.ignore_patterns("__pycache__"))
+    file = folder / "madbench/leaderboard/tasks" / f"{TASK}.json"
+    task = json.loads(file.read_text())
+    task["config"] |= {"seeds": task["config"]["seeds"][:SEEDS], "generations": GENERATIONS}
+    task["sha256"] = results.config_hash(task["config"])
+    for cell in task["cells"]:
+        cell["composition"] = cell["composition"][:GENERATIONS]
+    file.write_text(json.dumps(task))
+    return folder
 
 
 class Session:
@@ -57,7 +75,7 @@ def session(tmp_path_factory, feature_cache):
     client = NotebookClient(read(), timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
     environment = {
         **{name: value for name, value in os.environ.items() if name != "XLA_FLAGS"},  # a task is worth optimizing
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(shortened(folder / "source")),
         "MADBENCH_CACHE": feature_cache,
         "IPYTHONDIR": str(folder / "ipython"),
         "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
@@ -130,7 +148,7 @@ import os, threading, time
 
 def stop():
     while not ((workdir / "metrics.jsonl").exists() and (workdir / "metrics.jsonl").stat().st_size):
-        time.sleep(0.1)
+        time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGINT)  # as the stop button does
 
 threading.Thread(target=stop, daemon=True).start()
@@ -142,14 +160,15 @@ def test_a_task_that_is_stopped_goes_on_when_the_same_cell_runs_again(session):
     with pytest.raises(CellExecutionError, match="KeyboardInterrupt"):
         session.execute("run", STOP + session.client.nb.cells[session.places["run"]].source)
     rows = (session.workdir / "metrics.jsonl").read_bytes()
-    done = rows.count(b"\n") // (6 * 10)  # generations
-    assert 1 <= done < 15
+    done = rows.count(b"\n") // (CELLS * SEEDS)  # generations
+    assert 1 <= done < GENERATIONS
     text = printed(session.execute("run"))
     assert f"resuming at wave 1, generation {done + 1}\n" in text
-    assert [int(t) for t in re.findall(r"^generation (\d+)/15", text, re.M)] == list(range(done + 1, 16))
+    told = re.findall(rf"^generation (\d+)/{GENERATIONS}", text, re.M)
+    assert [int(t) for t in told] == list(range(done + 1, GENERATIONS + 1))
     after = (session.workdir / "metrics.jsonl").read_bytes()
     assert after.startswith(rows)
-    assert after.count(b"\n") == 6 * 10 * 15
+    assert after.count(b"\n") == CELLS * SEEDS * GENERATIONS
 
 
 def test_table_and_pictures_are_shown(session):
@@ -161,10 +180,6 @@ def test_table_and_pictures_are_shown(session):
 
 
 def test_the_report_is_shown_within_the_notebook(session):
-    if "report" not in commands.COMMANDS:
-        with pytest.raises(CellExecutionError, match="unknown command 'report'"):
-            session.execute("report")
-        return
     (page,) = shown(session.execute("report"), "text/html")
     assert page.startswith('<div><iframe title="report" srcdoc="')
     assert "lt;html" in page
@@ -178,10 +193,6 @@ def test_a_changed_task_is_not_submitted_and_says_why(session):
 
 
 def test_a_submission_is_packed_and_passes_its_check(session):
-    if "submit" not in commands.COMMANDS:
-        with pytest.raises(CellExecutionError, match="unknown command 'submit'"):
-            session.execute("submit")
-        return
     for _ in range(2):  # again, it replaces its own
         text = printed(session.execute("submit"))
         assert re.search(r"^ok +hashes", text, re.M)

@@ -1,8 +1,10 @@
 """`madbench submit`: what it packs, and what it refuses."""
 
 import hashlib
+import html
 import json
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -112,7 +114,9 @@ def test_the_readme_shows_texts_as_they_are(folder, task, tmp_path):
     out = submissions.packed(tmp_path / "a", folder, note="<script>alert(1)</script> [x](http://y) `z` **b**")
     text = (out / "README.md").read_text()
     assert "<script>" not in text
-    assert "&lt;script&gt;alert\\(1\\)&lt;\\/script&gt; \\[x\\]\\(http\\:\\/\\/y\\) \\`z\\` \\*\\*b\\*\\*" in text
+    (note,) = re.findall(r"^- \*\*note\*\*: (.*)$", text, re.M)
+    assert html.unescape(note) == "<script>alert(1)</script> [x](http://y) `z` **b**"
+    assert not re.search(r"[<>`*_\[\]]|://", note)
     assert "madbench run --task=tiny --workdir=DIR" in text
     summary = json.loads((out / "submission.json").read_text())["summary"]
     assert f"**resistance**: {summary['resistance']['score']:.1f} " in text

@@ -34,7 +34,7 @@ def config(family):
         made.data.dimension = 4
     else:
         made.generations = 2
-        made.model.update({"width": 16, "steps": 6, "batch_size": 16, "sampler_steps": 2})
+        made.model.update({"width": 16, "depth": 1, "steps": 6, "batch_size": 16, "sampler_steps": 2})
     return made
 
 

@@ -147,7 +147,9 @@ def _finite(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def judge(where: Mapping[str, Any], metrics: Mapping[str, str], claimed: Any, found: Any, limits: Mapping) -> list:
+def judge(
+    where: Mapping[str, Any], metrics: Mapping[str, str], claimed: Any, found: Any, limits: Mapping
+) -> list[dict]:
     """Compares one row with itself computed again.
 
     Args:
@@ -164,14 +166,14 @@ def judge(where: Mapping[str, Any], metrics: Mapping[str, str], claimed: Any, fo
     lines = []
     for metric, kind in metrics.items():
         ours, theirs = found.get(metric), claimed.get(metric)
-        apart = difference(kind, theirs, ours)
+        gap = difference(kind, theirs, ours)
         limit = limits[metric]
         why = ""
         if not claimed:
             why = "there is no such row"
-        elif apart is None:
+        elif gap is None:
             why = "one of the two is no number" if ours is None or not _finite(theirs) else "one of the two is 0"
-        elif abs(apart) > limit:
+        elif abs(gap) > limit:
             why = "further apart than the tolerance"
         lines.append(
             {
@@ -179,7 +181,7 @@ def judge(where: Mapping[str, Any], metrics: Mapping[str, str], claimed: Any, fo
                 "metric": metric,
                 "claimed": theirs if _finite(theirs) else None,
                 "found": ours,
-                "difference": apart,
+                "difference": gap,
                 "tolerance": limit,
                 "ok": not why,
                 "why": why,

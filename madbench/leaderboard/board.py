@@ -175,8 +175,8 @@ def load(folder: str | os.PathLike, say: Callable[[str], None] = lambda text: No
 
 def judge(path: pathlib.Path, slug: str) -> Entry:
     """One submission: its checks, its record of a verification, its scores."""
-    findings = checks.run(path)
     found = Submission(path)
+    findings = checks.findings(found)
     texts, task = {"name": path.name, "method": ""}, None
     with contextlib.suppress(UserError):  # as far as it can be read: the checks say what is wrong
         texts = {name: found.manifest[name] for name in ("name", "method", "hardware", "contact", "url", "note")}

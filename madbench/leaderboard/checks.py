@@ -67,7 +67,11 @@ def names() -> list[str]:
 
 def run(path: str | os.PathLike) -> list[Finding]:
     """All checks of the submission at `path`, in the order of `names()`; whatever lies there, none raises."""
-    submission = Submission(pathlib.Path(path))
+    return findings(Submission(pathlib.Path(path)))
+
+
+def findings(submission: Submission) -> list[Finding]:
+    """The same of one that whoever calls goes on with: its rows are then those that were checked, read once."""
     found: dict[str, Finding] = {}
     for function, after in _CHECKS.items():
         name = function.__name__

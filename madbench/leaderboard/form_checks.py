@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from madbench import __version__
+from madbench import __version__, results
 from madbench.errors import UserError
 from madbench.leaderboard.files import read, shown
 from madbench.leaderboard.submission import MANIFEST, README, VERIFICATION, Submission, bound
@@ -163,11 +163,11 @@ def cells(s: Submission) -> None:
     if s.result.reference["cells"] != planned:
         raise UserError("reference.json: its cells are not the task's")
     wanted = {(*run, t) for run in s.task.runs for t in range(1, s.task.config["generations"] + 1)}
-    count = Counter((row["loop"], row["bias"], row["seed"], row["generation"]) for row in s.rows)
-    place = lambda key: place_of(dict(zip(("loop", "bias", "seed", "generation"), key, strict=True)))
-    fail_if(f"{place(key)} has {times} rows" for key, times in count.items() if times > 1)
-    fail_if(f"{place(key)} is not of the task" for key in count if key not in wanted)
-    fail_if(f"{place(key)} is missing" for key in sorted(wanted - set(count)))
+    count = Counter(map(results.place, s.rows))
+    where = lambda key: place_of(dict(zip(results.PLACE, key, strict=True)))
+    fail_if(f"{where(key)} has {times} rows" for key, times in count.items() if times > 1)
+    fail_if(f"{where(key)} is not of the task" for key in count if key not in wanted)
+    fail_if(f"{where(key)} is missing" for key in sorted(wanted - set(count)))
 
 
 def composition(s: Submission) -> None:

@@ -127,8 +127,8 @@ def markdown(board: Board) -> str:
         rows.append(
             [
                 f"{mark}{line.rank}",
-                _text(team.name),
-                _text(team.method),
+                escaped(team.name),
+                escaped(team.method),
                 interval_text(team.resistance),
                 *each,
                 team.status,
@@ -143,10 +143,10 @@ def markdown(board: Board) -> str:
         [
             task.name,
             str(line.rank),
-            _text(line.of.name),
-            _text(line.of.method),
+            escaped(line.of.name),
+            escaped(line.of.method),
             f"{line.of.per_hour:,.0f}",
-            _text(line.of.hardware),
+            escaped(line.of.hardware),
         ]
         for task in board.tasks
         for line in board.speed(task)
@@ -156,7 +156,7 @@ def markdown(board: Board) -> str:
     )
     parts.append(_table(["task", "", "name", "method", "per hour", "hardware"], "lrllrl", rows))
     if board.invalidated:
-        parts.append(f"Invalidated, and on no board: {', '.join(_text(entry.name) for entry in board.invalidated)}.")
+        parts.append(f"Invalidated, and on no board: {', '.join(escaped(entry.name) for entry in board.invalidated)}.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -243,8 +243,8 @@ def interval_text(found: dict[str, float]) -> str:
     return f"{found['score']:.1f} ({found['low']:.1f} to {found['high']:.1f})"
 
 
-def _text(text: str) -> str:
-    """A text by an author, as a cell: nothing in it is markup, a mention, or HTML."""
+def escaped(text: str) -> str:
+    """A text by an author within a line of markdown, or a cell: nothing in it is markup, a link, a mention, or HTML."""
     text = "".join(f"&#{ord(letter)};" if letter in "&<>|`*_[]\\~@:$" else letter for letter in text)
     return re.sub(r"\s+", " ", re.sub(r"(?i)\b(www)\.", r"\1&#46;", text))  # GitHub makes links of bare addresses
 

@@ -156,7 +156,7 @@ TIMING = {
     "generation": COUNT,
     "runs": COUNT,
     "steps": WHOLE,
-    **{f"{phase}_seconds": SECONDS for phase in ("compile", "fit", "sample", "evaluate")},
+    **{f"{phase}_seconds": SECONDS for phase in results.PHASES},
     "fit_flops": WHOLE,
     "sample_flops": WHOLE,
 }

@@ -14,7 +14,7 @@ from madbench.leaderboard.files import shown
 from madbench.leaderboard.form_checks import cell_of, fail_if, place_of
 from madbench.leaderboard.submission import Submission
 from madbench.leaderboard.tasks import Band
-from madbench.results import MetricInfo, slug
+from madbench.results import PHASES, MetricInfo, place, slug
 
 # Shares that count samples: a whole number of them.
 _COUNTED = ("precision", "recall", "coverage")
@@ -29,7 +29,7 @@ def finite(s: Submission) -> str:
     """Metrics are null where a run diverged, and it does not come back."""
     diverged: dict[tuple, int] = {}
     for row in sorted(s.rows, key=lambda row: row["generation"]):
-        run = (row["loop"], row["bias"], row["seed"])
+        run = place(row)[:3]
         if row["status"] == "diverged":
             diverged.setdefault(run, row["generation"])
             if any(row[name] is not None for name in s.result.metrics):
@@ -69,7 +69,7 @@ def timing(s: Submission) -> None:
             raise UserError(f"{where} stands there twice")
         seen.add((row["wave"], row["generation"]))
         runs[row["generation"]] += row["runs"]
-        if not all(row[f"{phase}_seconds"] > _SHORTEST for phase in ("fit", "sample", "evaluate")):
+        if not all(row[f"{phase}_seconds"] > _SHORTEST for phase in PHASES if phase != "compile"):
             raise UserError(f"{where}: a phase took no time")
     for t in range(1, s.task.config["generations"] + 1):
         if (count := runs.pop(t, 0)) != len(s.task.runs):
@@ -152,7 +152,7 @@ def twins(s: Submission) -> None:
 
 def samples(s: Submission) -> str:
     """The packed samples have the right shape and type, are finite where the run is, and neither equal nor copied."""
-    rows = {(row["loop"], row["bias"], row["seed"], row["generation"]): row for row in s.rows}
+    rows = {place(row): row for row in s.rows}
     seen: dict[bytes, str] = {}
     for key in s.samples:
         row, x = rows[key], s.array(key)

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import pathlib
-import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Any
 from madbench import results
 from madbench.errors import UserError
 from madbench.leaderboard import files, forms, score, tasks
+from madbench.leaderboard.formats import escaped
 from madbench.leaderboard.submission import (
     MANIFEST,
     OBJECTS,
@@ -189,7 +189,7 @@ def _timing(found: list[Result], task: tasks.Task) -> bytes:
 
 def _check_complete(places: dict[tuple, pathlib.Path], task: tasks.Task, rows: list[dict[str, Any]]) -> None:
     planned = [(*run, t) for run in task.runs for t in range(1, task.config["generations"] + 1)]
-    there = {(row["loop"], row["bias"], row["seed"], row["generation"]) for row in rows}
+    there = set(map(results.place, rows))
     missing = [key for key in planned if key not in there]
     if missing:
         loop, bias, seed, t = missing[0]
@@ -244,22 +244,17 @@ def _write(out: pathlib.Path, content: dict[str, bytes]) -> None:
         raise
 
 
-def escaped(text: str) -> str:
-    """Markdown that shows `text` as it is: no markup, no tags, no links."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]()#+.!|~@:/$^=-])", r"\\\1", text)
-
-
 def readme(manifest: dict[str, Any], task: tasks.Task, result: Result) -> str:
     """README.md of a submission, from its manifest and its rows."""
     summary = manifest["summary"]
     resistance, speed = summary["resistance"], summary["speed"]
     per_hour = "not known" if speed["per_hour"] is None else f"{speed['per_hour']:,.0f} loop-generations per hour"
+    ends = f"{100 * score.CONFIDENCE:g} %: {resistance['low']:.1f} to {resistance['high']:.1f}"
     size = f"{len(task.runs)} runs of {task.config['generations']} generations"
     about = {
         "task": f"{escaped(task.title)} (`{task.id}`), {size}",
         "method against collapse": escaped(manifest["method"]),
-        "resistance": f"{resistance['score']:.1f} (95 %: {resistance['low']:.1f} to {resistance['high']:.1f}) of 100",
+        "resistance": f"{resistance['score']:.1f} ({ends}) of 100",
         "speed": f"{per_hour}, compilation included",
         "hardware": escaped(manifest["hardware"]),
         "contact": escaped(manifest["contact"]),

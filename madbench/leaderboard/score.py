@@ -24,13 +24,12 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from madbench import verdict
+from madbench import results, verdict
 from madbench.errors import UserError
 from madbench.leaderboard.tasks import Band, Task
 
 METRICS = ("fd", "precision", "recall")
 CONFIDENCE = 0.95
-PHASES = ("compile", "fit", "sample", "evaluate")
 
 
 def summary(task: Task, rows: list[dict[str, Any]], timing: list[dict[str, Any]]) -> dict[str, Any]:
@@ -140,7 +139,7 @@ def speed(task: Task, finished: int, timing: list[dict[str, Any]]) -> dict[str, 
       timing: rows of timing.jsonl, one per (wave, generation).
     """
     nothing = dict.fromkeys(("per_hour", "per_hour_compiled", "seconds", "compile_seconds"))
-    seconds = [[_float(row.get(f"{phase}_seconds")) for phase in PHASES] for row in timing]
+    seconds = [[_float(row.get(f"{phase}_seconds")) for phase in results.PHASES] for row in timing]
     runs = dict.fromkeys(range(1, task.config["generations"] + 1), 0.0)
     places = [(_float(row.get("wave")), _float(row.get("generation"))) for row in timing]
     for (_, generation), row in zip(places, timing, strict=True):

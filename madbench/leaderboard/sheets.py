@@ -8,12 +8,12 @@ from madbench import __version__
 from madbench.leaderboard import formats, score, tasks
 from madbench.leaderboard.board import INVALIDATED, RE_RUN, SELF_REPORTED, Board, Entry, Line, Team
 from madbench.leaderboard.tasks import Task
-from madbench.report import charts
+from madbench.report import charts, words
 from madbench.report.html import Cell, Column, Sheet, number_cell, text_cell
 from madbench.results import bias_text
 
 MARKS = {SELF_REPORTED: "plain", RE_RUN: "good", INVALIDATED: "bad"}
-METRICS = {"fd": "FD", "precision": "precision", "recall": "recall"}
+TITLES = dict(zip(score.METRICS, ("FD", "precision", "recall"), strict=True))
 
 
 def index(board: Board) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def task(board: Board, task: Task) -> dict[str, Any]:
     columns = [Column("Rank"), Column("Name"), Column("Method"), Column("Status")]
     columns += [Column("Resistance", True, True)]
     last = task.config["generations"]
-    columns += [Column(f"{name}, t = {last}", True, name != "FD") for name in METRICS.values()]
+    columns += [Column(f"{name}, t = {last}", True, name != "FD") for name in TITLES.values()]
     columns += [Column(title, True, True) for title in titles]
     rows = []
     for line in lines:
@@ -158,16 +158,16 @@ def _definition(task: Task) -> Sheet:
     """Loops, λ, training sets, and the band of generation 1."""
     n = len(task.config["seeds"])
     columns = [Column("Loop"), Column("λ", True), Column("Real + synthetic, t = 1 → T")]
-    columns += [Column(f"{name} of generation 1", True) for name in METRICS.values()]
+    columns += [Column(f"{name} of generation 1", True) for name in TITLES.values()]
     rows = []
     for cell in task.cells:
         bands = task.bands[cell["loop"], cell["bias"]]
         first, last = cell["composition"][0], cell["composition"][-1]
         sizes = f"{first[0]:,} + {first[1]:,} → {last[0]:,} + {last[1]:,}"
-        ends = {name: bands[name].interval(n) for name in METRICS}
+        ends = {name: bands[name].interval(n) for name in TITLES}
         found = [
             number_cell(bands[name].centre, "{:.3g}", detail=f"{ends[name][0]:.3g} to {ends[name][1]:.3g}")
-            for name in METRICS
+            for name in TITLES
         ]
         loop = Cell(_loop(cell["loop"]), cell["loop"])
         rows.append([loop, number_cell(cell["bias"], "{:g}"), text_cell(sizes), *found])
@@ -178,19 +178,19 @@ def _floors(task: Task) -> list[tuple[str, str]]:
     found = task.evaluator["floors"]
     return [
         (title, f"{found[name]['mean']:.3g} (5 % to 95 %: {found[name]['p5']:.3g} to {found[name]['p95']:.3g})")
-        for name, title in METRICS.items()
+        for name, title in TITLES.items()
     ]
 
 
 def _scores(entry: Entry) -> Sheet:
     last = entry.task.config["generations"]
     columns = [Column("Loop"), Column("λ", True), Column("Score", True, True)]
-    columns += [Column(f"{name} kept", True, True) for name in METRICS.values()]
-    columns += [Column(f"{name}, t = {last}", True, name != "FD") for name in METRICS.values()]
+    columns += [Column(f"{name} kept", True, True) for name in TITLES.values()]
+    columns += [Column(f"{name}, t = {last}", True, name != "FD") for name in TITLES.values()]
     columns += [Column("Rows", True, True)]
     rows = []
     for cell in entry.summary["cells"]:
-        kept = [number_cell(100 * cell["retention"][name], "{:.1f} %") for name in METRICS]
+        kept = [number_cell(100 * cell["retention"][name], "{:.1f} %") for name in TITLES]
         lasts = _lasts(cell)
         done = Cell(f"{cell['finished']} / {cell['planned']}", cell["finished"])
         where = [Cell(_loop(cell["loop"]), cell["loop"]), number_cell(cell["bias"], "{:g}")]
@@ -201,7 +201,7 @@ def _scores(entry: Entry) -> Sheet:
 def _lasts(found: dict[str, Any]) -> list[Cell]:
     fd = found["last"]["fd"]
     text = "" if fd is None else f"{fd:#.3g}".rstrip(".")  # three digits, "425" and not "425."
-    shares = [number_cell(found["last"][name], "{:.3f}") for name in METRICS if name != "fd"]
+    shares = [number_cell(found["last"][name], "{:.3f}") for name in TITLES if name != "fd"]
     return [number_cell(fd, text), *shares]
 
 
@@ -259,8 +259,6 @@ def _cell_title(cell: dict[str, Any]) -> str:
 
 def _loop(name: str, short: bool = False) -> str:
     """ "fresh data (n_fresh = 80, n_synthetic = 320)", or without the settings."""
-    title, _, settings = name.partition("(")
+    title, settings = words.loop_parts(name)
     title = title.replace("_", " ")
-    if short or not settings:
-        return title
-    return f"{title} ({settings.removesuffix(')').replace('=', ' = ').replace(',', ', ')})"
+    return title if short or not settings else f"{title} {settings.replace('=', ' = ')}"

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from madbench.report import drift
+from madbench.report import drift, words
 from madbench.results import bias_text, sampled_generations
 
 Cells = Mapping[tuple[str, float], Mapping[int, np.ndarray]]  # (loop, λ) -> generation -> samples
@@ -49,8 +49,7 @@ class Strip:
     @property
     def label(self) -> tuple[str, str]:
         """The loop's name, and its settings; they may be ""."""
-        name, bracket, settings = self.loop.partition("(")
-        return name, (bracket + settings).replace(",", ", ")
+        return words.loop_parts(self.loop)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,12 +13,11 @@ from madbench import results
 from madbench.leaderboard import tasks
 from madbench.report import charts, frames, html, words
 from madbench.report.aggregate import MISSING, Line, Spread, Table, aggregate
-from madbench.report.text import Grid, grids, style
+from madbench.report.text import Grid, foundations, style
 from madbench.results import MetricInfo, Result, bias_text
 
-_BESIDE = (
-    4  # metrics beside the verdicts; where there are more, those that the verdict reads, and all in a second table
-)
+# Metrics beside the verdicts; where there are more, those that the verdict reads, and all in a second table.
+_BESIDE = 4
 
 
 def render(result: Result, samples: frames.Cells, truth: tuple[np.ndarray, np.ndarray] | None) -> str:
@@ -33,7 +32,6 @@ def render(result: Result, samples: frames.Cells, truth: tuple[np.ndarray, np.nd
       ResultError: the workdir does not say what was planned; one line.
     """
     table = aggregate([result])
-    _, *rest = grids(table)
     shown = None
     if frames.is_images(samples):
         shown = frames.of_images(samples)
@@ -51,7 +49,7 @@ def render(result: Result, samples: frames.Cells, truth: tuple[np.ndarray, np.nd
         geometry=charts,
         frames=shown,
         seed=result.config["seeds"][0],
-        evidence=[_from_grid(grid) for grid in rest if not grid.caption.startswith("Metrics") and grid.caption],
+        evidence=list(map(_from_grid, foundations(table))),
         task=task,
         facts=list(_facts(result)),
         reproduce=_command(result, task),
@@ -106,10 +104,9 @@ def _names() -> list[html.Column]:
 
 
 def _labels(line: Line) -> list[html.Cell]:
-    name, _, settings = line.cell.loop.partition("(")
-    detail = f"({settings}" if settings else ""
+    name, settings = words.loop_parts(line.cell.loop)
     return [
-        html.Cell(name, line.cell.loop, detail=re.sub(",", ", ", detail)),
+        html.Cell(name, line.cell.loop, detail=settings),
         html.number_cell(line.cell.bias, bias_text(line.cell.bias)),
     ]
 

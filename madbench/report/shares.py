@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from madbench.results import Result, ResultError, what
+from madbench.results import Result, ResultError, place, what
 
 _NAMED = 3  # workdirs that a name spells out
 
@@ -66,7 +66,7 @@ def _check_rows(shares: list[Result]) -> None:
         seen[i] = result.path
         own = set(_runs(result)[i - 1 :: result.split])
         for row in result.rows:
-            run = (row["loop"], row["bias"], row["seed"])
+            run = place(row)[:3]
             if run not in own:
                 raise ResultError(f"{result.path} holds rows of another share: {run[0]}, λ = {run[1]:g}, seed {run[2]}")
 

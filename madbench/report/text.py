@@ -24,10 +24,8 @@ class Grid(NamedTuple):
 
 def grids(table: Table) -> Iterator[Grid]:
     """What a reader sees, in order: cells with their verdicts, metrics, what the verdicts rest on, floors."""
-    lasts = {line.generations for line in table.lines}
-    last = str(lasts.pop()) if len(lasts) == 1 else "T"
-    span = "t = 1" if last == "1" else f"t = 1 → {last}"
-    measured = {f"{info.title}, {span}": ("l", _metric_column(table, info)) for info in table.metrics.values()}
+    last = _last(table)
+    measured = {f"{info.title}, {_span(table)}": ("l", _metric_column(table, info)) for info in table.metrics.values()}
     fits = len(measured) <= _SIDE_BY_SIDE
     half_lives = [_or_missing(line.verdict.half_life, "{:.1f}") for line in table.lines]
     yield _grid(
@@ -46,8 +44,23 @@ def grids(table: Table) -> Iterator[Grid]:
     for start in range(0, 0 if fits else len(titles), _SIDE_BY_SIDE):
         some = {title: measured[title] for title in titles[start : start + _SIDE_BY_SIDE]}
         yield _grid("" if start else "Metrics:", {**_labels(table, table.lines), **some})
-    yield from _evidence(table, span)
+    yield from foundations(table)
+
+
+def foundations(table: Table) -> Iterator[Grid]:
+    """Those of `grids` behind the verdicts: trends with their intervals, and floors."""
+    yield from _evidence(table)
     yield _floors(table)
+
+
+def _last(table: Table) -> str:
+    """The last generation of all lines; "T" where they differ."""
+    lasts = {line.generations for line in table.lines}
+    return str(lasts.pop()) if len(lasts) == 1 else "T"
+
+
+def _span(table: Table) -> str:
+    return "t = 1" if _last(table) == "1" else f"t = 1 → {_last(table)}"
 
 
 def _grid(caption: str, columns: dict[str, tuple[str, list[str]]]) -> Grid:
@@ -70,7 +83,7 @@ def _labels(table: Table, lines: list[Line], always_model: bool = False) -> dict
     }
 
 
-def _evidence(table: Table, span: str) -> Iterator[Grid]:
+def _evidence(table: Table) -> Iterator[Grid]:
     """What the verdicts rest on; nothing where no metric of theirs was measured."""
     found = [(line, trend) for line in table.lines for trend in line.verdict.evidence]
     names = list(dict.fromkeys(trend.metric for _, trend in found))
@@ -83,7 +96,7 @@ def _evidence(table: Table, span: str) -> Iterator[Grid]:
     yield _grid(
         "What the verdict rests on: slopes per generation, or changes; mean over seeds, intervals, p for the worse.",
         {
-            "of": ("l", [_trend_name(trend, table.metrics[trend.metric], span) for trend in trends]),
+            "of": ("l", [_trend_name(trend, table.metrics[trend.metric], _span(table)) for trend in trends]),
             **_labels(table, lines),
             "mean": ("r", [texts[0] for texts in numbers]),
             f"{level}, t": ("r", [texts[1] for texts in numbers]),

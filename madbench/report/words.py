@@ -53,9 +53,15 @@ def _who(finding: str, some: Sequence[Line], lines: Sequence[Line]) -> str:
     return f"{number} {said}{named}"
 
 
+def loop_parts(loop: str) -> tuple[str, str]:
+    """A loop's name, and its settings as "(n_fresh=10, n_synthetic=20)"; they may be ""."""
+    name, bracket, settings = loop.partition("(")
+    return name, (bracket + settings).replace(",", ", ")
+
+
 def short_names(loops: Sequence[str]) -> dict[str, str]:
     """Loops without their settings, where that tells them apart."""
-    names = {loop: loop.partition("(")[0] for loop in loops}
+    names = {loop: loop_parts(loop)[0] for loop in loops}
     return names if len(set(names.values())) == len(names) else {loop: loop for loop in loops}
 
 
