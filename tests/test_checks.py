@@ -16,7 +16,7 @@ import submissions
 
 from madbench import cli
 from madbench.errors import UserError
-from madbench.leaderboard import checks, files, form_checks, number_checks, score, submission
+from madbench.leaderboard import checks, files, form_checks, number_checks, score, submission, tasks
 
 METRICS = "metrics.jsonl"
 
@@ -760,3 +760,20 @@ def test_what_is_there_already(honest, entry, tmp_path, capsys):
     submissions.edit(new / "submission.json", lambda manifest: manifest.update(name="other"))
     assert cli.main(["madbench", "check", f"--beside={there}", str(new)]) == 0  # of the same rows: both are honest
     assert cli.main(["madbench", "check", f"--beside={tmp_path / 'none'}", str(new)]) == 2
+
+
+def test_twins_whose_waves_met_other_machines():
+    """Rounding makes another generation 1: of a family in which it makes another run, and on another kind of device."""
+    band = tasks.Band(mean=0.0, sd=0.1, count=24, is_log=True)
+    task = type("Task", (), {"evaluator": {"n_samples": 40, "metrics": {"fd": {"kind": "distance"}}}})
+    limits = []
+    for family, later in (("diffusion", "cpu"), ("diffusion", "TPU v4"), ("gan", "cpu")):
+        task.config = {"model": {"family": family}}
+        first, other = ({"device": {"kind": kind, "platform": "any"}} for kind in ("cpu", later))
+        environment = first | {"resumed_with": [other]}
+        result = type("Result", (), {"environment": environment})
+        one = type("Submission", (), {"task": task, "result": result})
+        limits.append(number_checks._twin_limit(one, "fd", band))
+    assert limits[0] == pytest.approx(0.025)
+    assert limits[1] == pytest.approx(0.3)
+    assert 0.5 < limits[2] < 0.8

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from madbench.errors import UserError
-from madbench.leaderboard import score
+from madbench.leaderboard import agreement, score
 from madbench.leaderboard.files import shown
 from madbench.leaderboard.form_checks import cell_of, fail_if, place_of
 from madbench.leaderboard.submission import Submission
@@ -167,10 +167,23 @@ def twins(s: Submission) -> None:
             if a == b:
                 continue
             apart = abs(math.log(a / b)) if band.is_log and min(a, b) > 0 else abs(a - b)
-            if apart > _TWINS * band.sd:
+            if apart > _twin_limit(s, name, band):
                 raise UserError(
                     f"{place_of(row)}: {name} is {a:.6g}, and {b:.6g} in {cell_of(twin)}, which begins alike"
                 )
+
+
+def _twin_limit(s: Submission, name: str, band: Band) -> float:
+    """How far generation 1 of two twins may lie apart: what rounding does to this family, where a wave, a share or a
+    later start met another machine."""
+    n, kind = s.task.evaluator["n_samples"], s.task.evaluator["metrics"][name]["kind"]
+    family, environment = s.task.config["model"]["family"], s.result.environment
+    if family not in agreement.RERUN:  # rounding alone makes another run of it
+        return max(_TWINS * band.sd, agreement.apart(band, kind, (), n))
+    starts = [environment, *environment.get("resumed_with", [])]
+    kinds = {(start["device"]["kind"], start["device"]["platform"]) for start in starts}
+    which = agreement.SAME if len(kinds) == 1 else agreement.OTHER
+    return max(_TWINS * band.sd, agreement.RERUN[family][which].at(kind, 1, n))
 
 
 def samples(s: Submission) -> str:
