@@ -298,7 +298,7 @@ def test_what_is_no_number_in_the_rows(entry, field, value):
 
 
 @pytest.mark.parametrize("field", ["name", "contact", "url", "hardware", "note", "method", "benchmark"])
-@pytest.mark.parametrize("value", ["a\nb", "\u202eevil", "\x1b[2J", "x" * 201, " x", 1, None, ["x"], "\u2028"])
+@pytest.mark.parametrize("value", ["a\nb", "\u202eevil", "\x1b[2J", "x" * 201, " x", 1, None, ["x"], "\u2028", "a\u3164", "z" + "\u0301" * 5])
 def test_texts_are_single_printable_lines(entry, field, value):
     submissions.edit(entry / "submission.json", lambda manifest: manifest.update({field: value}))
     assert set(failed(entry)) == {"manifest"}
