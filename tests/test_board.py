@@ -166,6 +166,14 @@ def test_a_damaged_verification_makes_no_status(one, text):
     assert found.verification is None
 
 
+def test_what_was_found_wrong_stays_so_whatever_its_author_edits(one):
+    entries.verify(one / "honest", "invalidated", reason="fd differs")
+    submissions.edit(one / "honest" / "submission.json", lambda manifest: manifest.update(note="better now"))
+    (found,) = boards.load(one).entries
+    assert found.status == "invalidated"
+    assert found.reason == "verify, of an earlier submission.json: fd differs; to be verified again"
+
+
 def test_a_verification_of_odd_values_shows_no_more_than_lines(one):
     odd = {"seed": "7", "pairs": 3, "rows": {}, "device": ["x"], "rule": {"a": 1}, "notes": [1, "a\nb", "c" * 999]}
     entries.verify(one / "honest", "re-run", **odd)

@@ -202,13 +202,18 @@ def judge(path: pathlib.Path, slug: str) -> Entry:
 def verification(path: pathlib.Path, digest: str) -> tuple[str, str, dict[str, Any] | None]:
     """Status, reason and facts by `verification.json`, which counts for the submission.json of this sha256 alone.
 
-    One that does not count leaves the entry self-reported, and the reason says why.
+    One that does not count leaves the entry self-reported, and the reason says why. But what was found wrong stays so
+    until it is verified again: else its author could undo that by a byte.
     """
     if not os.path.lexists(path / VERIFICATION):
         return SELF_REPORTED, "", None
     try:
         record = files.parse(VERIFICATION, files.read(path, VERIFICATION, MOST_RECORD))
-        if not isinstance(record, dict) or record.get("submission_sha256") != digest:
+        is_stale = not isinstance(record, dict) or record.get("submission_sha256") != digest
+        if is_stale and isinstance(record, dict) and record.get("status") == INVALIDATED:
+            reason = f"verify, of an earlier submission.json: {record.get('reason')}; to be verified again"
+            return INVALIDATED, one_line(reason, 400), _facts(record)
+        if is_stale:
             raise UserError(f"{VERIFICATION} is of another submission.json than this one")
         if record.get("status") not in (RE_RUN, INVALIDATED):
             raise UserError(f"{VERIFICATION} names no status")
