@@ -132,8 +132,9 @@ def _flags_of_verify(values: flags.FlagValues) -> None:
     _define_cache(values)
 
 
-def _no_flags(values: flags.FlagValues) -> None:
-    """A command that takes paths alone."""
+def _flags_of_check(values: flags.FlagValues) -> None:
+    text = "A folder of submissions, none of which may have the same name or times."
+    flags.DEFINE_string("beside", "", text, flag_values=values)
 
 
 def _define_cache(values: flags.FlagValues) -> None:
@@ -148,7 +149,7 @@ _FLAGS = {
     "phase": _flags_of_jobs,
     "report": _flags_of_report,
     "submit": _flags_of_submit,
-    "check": _no_flags,
+    "check": _flags_of_check,
     "verify": _flags_of_verify,
     "leaderboard": _flags_of_leaderboard,
 }

@@ -26,7 +26,7 @@ def submit(argv: list[str]) -> int:
 
 def check(argv: list[str]) -> int:
     """`madbench check`: a line a check. 2 where any failed."""
-    _, (_, *rest) = command_flags.parse("check", argv)
+    values, (_, *rest) = command_flags.parse("check", argv)
     paths = [os.path.normpath(path) for path in rest]
     if not paths:
         raise UserError("name one or more submissions: madbench check SUBMISSION ...")
@@ -35,11 +35,11 @@ def check(argv: list[str]) -> int:
     failed = False
     for number, path in enumerate(paths):
         if len(paths) > 1:
-            print(f"{chr(10) * (number > 0)}{path}")
+            print(f"{chr(10) * (number > 0)}{checks.one_line(path)}")
         for finding in checks.run(path):
             failed |= not finding.ok
             print(finding)
-    for number, finding in enumerate(checks.clashes(paths)):
+    for number, finding in enumerate(checks.clashes(paths, values.beside)):
         failed = True
         print(f"{chr(10) * (number == 0)}{finding}")
     return 2 if failed else 0

@@ -27,6 +27,8 @@ from madbench.metrics import Comparison, Evaluator, features
 from madbench.metrics.features import Extractor
 
 SCHEMA = 1
+# Of the tolerance, and of how many values, by which a re-run is said to lean: measured honest ones keep below 0.2.
+_LEANING, _FEWEST = 0.5, 4
 Say = Callable[[str], None]
 
 
@@ -109,6 +111,7 @@ def run(
     if chosen:
         say(_cost(chosen, task, given.timing))
         report["rows"] += _rerun(chosen, rows, task, report["rule"], cache, show or display.Nothing())
+    report["notes"] += _leaning(report["rows"], task)
     if _sha256(folder) != report["submission_sha256"]:
         raise UserError(f"{path} was changed while it was verified; run it again")
     return _verdict(report, "")
@@ -260,6 +263,28 @@ def _notes(report: dict[str, Any], task: Task, given: submission.Submission) -> 
             )
     if report["rule"] == agreement.OTHER:
         notes.append("this device rounds otherwise than the submission's, so that the wider tolerances apply")
+    return notes
+
+
+def _leaning(rows: list[dict[str, Any]], task: Any) -> list[str]:
+    """A note for each metric of which the submission is better than its re-run on the whole, after generation 1.
+
+    Each value may be within its tolerance then; but rounding and luck fall on either side.
+    """
+    notes = []
+    for name, info in task.evaluator["metrics"].items():
+        better = -1 if info["direction"] == "lower" else 1
+        shares = [
+            better * row["difference"] / row["tolerance"]
+            for row in rows
+            if row["what"] == "re-run" and row["metric"] == name and row["generation"] > 1
+            if row["difference"] is not None
+        ]
+        if len(shares) >= _FEWEST and (mean := sum(shares) / len(shares)) > _LEANING:
+            notes.append(
+                f"{name} leans to the submission's side: of {len(shares)} values after generation 1, the mean is "
+                f"better by {mean:.0%} of the tolerance; look again with more --pairs, and on its kind of device"
+            )
     return notes
 
 

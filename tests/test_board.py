@@ -106,7 +106,7 @@ def test_overall_counts_a_task_that_was_not_submitted_0(one, tmp_path, monkeypat
 def test_one_name_on_two_tasks_is_no_clash_but_one_row(one, tmp_path):
     other = one.parent / "others" / "honest"
     shutil.copytree(one / "honest", other)
-    submissions.edit(other / "metrics.jsonl", lambda rows: rows[-1].update(fd=0.5))
+    submissions.edit(other / "timing.jsonl", lambda rows: rows[-1].update(fit_seconds=0.123))
     submissions.redo_hashes(other)
     assert [f.message for f in checks.clashes([one / "honest", other])] == [
         f"{other} has the name honest, and so has {one / 'honest'}"
@@ -164,6 +164,14 @@ def test_a_damaged_verification_makes_no_status(one, text):
     assert found.status == "self-reported"
     assert found.reason.startswith("its verification does not count: ")
     assert found.verification is None
+
+
+def test_what_was_found_wrong_stays_so_whatever_its_author_edits(one):
+    entries.verify(one / "honest", "invalidated", reason="fd differs")
+    submissions.edit(one / "honest" / "submission.json", lambda manifest: manifest.update(note="better now"))
+    (found,) = boards.load(one).entries
+    assert found.status == "invalidated"
+    assert found.reason == "verify, of an earlier submission.json: fd differs; to be verified again"
 
 
 def test_a_verification_of_odd_values_shows_no_more_than_lines(one):
@@ -253,9 +261,11 @@ def test_a_text_is_no_formula_of_a_spreadsheet(one):
         manifest.update(hardware='=HYPERLINK("http://x.example")', note="+1", contact="@a")
 
     submissions.edit(one / "honest" / "submission.json", change)
-    text = formats.to_csv(boards.load(one))
-    assert "'=HYPERLINK" in text
-    assert not [cell for row in csv.reader(io.StringIO(text)) for cell in row if cell[:1] in tuple("=+@")]
+    (one / "honest").rename(one / "=HYPERLINK(1)")
+    board = boards.load(one)
+    for text in (formats.to_csv(board), formats.curves_csv(board)):
+        assert "'=HYPERLINK" in text
+        assert not [cell for row in csv.reader(io.StringIO(text)) for cell in row if cell[:1] in tuple("=+@")]
 
 
 def test_markdown_escapes_texts(one):

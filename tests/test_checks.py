@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import struct
+import time
 import zipfile
 import zlib
 
@@ -15,7 +16,7 @@ import submissions
 
 from madbench import cli
 from madbench.errors import UserError
-from madbench.leaderboard import checks, files, form_checks, number_checks, score, submission
+from madbench.leaderboard import checks, files, form_checks, number_checks, score, submission, tasks
 
 METRICS = "metrics.jsonl"
 
@@ -297,7 +298,9 @@ def test_what_is_no_number_in_the_rows(entry, field, value):
 
 
 @pytest.mark.parametrize("field", ["name", "contact", "url", "hardware", "note", "method", "benchmark"])
-@pytest.mark.parametrize("value", ["a\nb", "\u202eevil", "\x1b[2J", "x" * 201, " x", 1, None, ["x"], "\u2028"])
+@pytest.mark.parametrize(
+    "value", ["a\nb", "\u202eevil", "\x1b[2J", "x" * 201, " x", 1, None, ["x"], "\u2028", "\u3164", "\u0301" * 5]
+)
 def test_texts_are_single_printable_lines(entry, field, value):
     submissions.edit(entry / "submission.json", lambda manifest: manifest.update({field: value}))
     assert set(failed(entry)) == {"manifest"}
@@ -679,6 +682,7 @@ def test_the_command(honest, entry, capsys):
 
 def test_several_at_once(honest, entry, tmp_path, capsys):
     other = shutil.copytree(entry, tmp_path / "other")
+    submissions.edit(other / "timing.jsonl", lambda rows: rows[0].update(fit_seconds=rows[0]["fit_seconds"] * 1.001))
     forge(other, lambda rows: rows[-1].update(fd=rows[-1]["fd"] * 1.001))
     submissions.edit(other / "submission.json", lambda manifest: manifest.update(name="Other"))
     capsys.readouterr()
@@ -688,7 +692,7 @@ def test_several_at_once(honest, entry, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2:] == [
         f"FAILED  others: {entry} has the name honest, and so has {honest}",
-        f"FAILED  others: {entry} has the same metrics.jsonl, and so has {honest}",
+        f"FAILED  others: {entry} has the same timing.jsonl, and so has {honest}",
     ]
     submissions.edit(other / "submission.json", lambda manifest: manifest.update(name="HONEST"))
     assert [finding.message for finding in checks.clashes([honest, other, tmp_path])] == [
@@ -708,3 +712,83 @@ def test_a_run_that_was_resumed_elsewhere(entry):
     submissions.edit(entry / "environment.json", lambda e: e["resumed_with"][0].update(processes=0))
     submissions.redo_hashes(entry)
     assert set(failed(entry)) == {"schema"}
+
+
+def test_a_later_generation_nearer_than_real_samples_is_too_good(entry):
+    def change(rows, value):
+        next(row for row in rows if row["generation"] == 2)["fd"] = value
+
+    for value in (-0.0, 1e-320, 0.04):
+        forge(entry, lambda rows, value=value: change(rows, value))
+        assert set(failed(entry)) == {"distances"}
+        assert "too good: real samples are rarely within 0.1" in failed(entry)["distances"]
+    forge(entry, lambda rows: change(rows, 0.06))
+    assert failed(entry) == {}
+
+
+@pytest.mark.parametrize("value", [1e308, 1e150])
+def test_numbers_beyond_arithmetic_are_refused(entry, value):
+    def change(rows):
+        for row in rows:
+            if row["generation"] > 1:
+                row["fd"] = value
+
+    forge(entry, change)
+    assert "too large to compute with" in failed(entry)["ranges"]
+
+
+def test_many_names_in_one_object_are_read_in_no_time():
+    names = ",".join(f'"{i}": 0' for i in range(50_000))
+    begin = time.perf_counter()
+    with pytest.raises(UserError, match="'x' stands twice in one object"):
+        files.parse("a file", f'{{{names}, "x": 0, "x": 0}}'.encode())
+    assert time.perf_counter() - begin < 5  # each compared with each takes a minute
+
+
+def test_what_is_there_already(honest, entry, tmp_path, capsys):
+    there = tmp_path / "all"
+    for name in ("a", "b"):  # that clash with each other, which is not said of a third
+        shutil.copytree(honest, there / name)
+    (there / "README.md").write_text("")
+    new = shutil.copytree(entry, there / "new")
+    capsys.readouterr()
+    assert cli.main(["madbench", "check", f"--beside={there}", str(new)]) == 2
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"FAILED  others: {new} has the name honest, and so has {there / 'a'}",
+        f"FAILED  others: {new} has the same timing.jsonl, and so has {there / 'a'}",
+    ]
+    submissions.edit(new / "timing.jsonl", lambda rows: rows[0].update(fit_seconds=rows[0]["fit_seconds"] * 1.001))
+    forge(new, lambda rows: None)
+    submissions.edit(new / "submission.json", lambda manifest: manifest.update(name="other"))
+    assert cli.main(["madbench", "check", f"--beside={there}", str(new)]) == 0  # of the same rows: both are honest
+    assert cli.main(["madbench", "check", f"--beside={tmp_path / 'none'}", str(new)]) == 2
+
+
+def test_twins_whose_waves_met_other_machines():
+    """Rounding makes another generation 1: of a family in which it makes another run, and on another kind of device."""
+    band = tasks.Band(mean=0.0, sd=0.1, count=24, is_log=True)
+    task = type("Task", (), {"evaluator": {"n_samples": 40, "metrics": {"fd": {"kind": "distance"}}}})
+    limits = []
+    for family, later in (("diffusion", "cpu"), ("diffusion", "TPU v4"), ("gan", "cpu")):
+        task.config = {"model": {"family": family}}
+        first, other = ({"device": {"kind": kind, "platform": "any"}} for kind in ("cpu", later))
+        environment = first | {"resumed_with": [other]}
+        result = type("Result", (), {"environment": environment})
+        one = type("Submission", (), {"task": task, "result": result})
+        limits.append(number_checks._twin_limit(one, "fd", band))
+    assert limits[0] == pytest.approx(0.025)
+    assert limits[1] == pytest.approx(0.3)
+    assert 0.5 < limits[2] < 0.8
+
+
+def test_a_seed_that_is_another_but_for_the_last_digits(entry):
+    def change(rows):
+        found = [row for row in rows if row["loop"] == "fully_synthetic" and row["bias"] == 1.0]
+        copied = {row["generation"]: row for row in found if row["seed"] == 0}
+        for row in found:
+            if row["seed"] == 1:
+                same = copied[row["generation"]]
+                row.update(fd=same["fd"] * (1 + 1e-8), precision=same["precision"], recall=same["recall"])
+
+    forge(entry, change)
+    assert "seeds 0 and 1 have all but the same numbers in generation 1" in failed(entry)["seeds"]

@@ -116,7 +116,7 @@ def test_only_what_is_added_or_changed_is_checked(pull):
     (bin / "madbench").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nexit 2\n')
     (bin / "madbench").chmod(0o755)
     done = subprocess.run(["bash", "-c", CHECK], cwd=pull.parent, capture_output=True, text=True)
-    assert done.stdout.split("\n")[:-1] == ["check", *found]
+    assert done.stdout.split("\n")[:-1] == ["check", "--beside=pull/submissions", *found]
     assert done.returncode != 0  # a failed check fails the job
 
 

@@ -182,6 +182,11 @@ def test_the_interval_of_a_mean_over_tasks_is_that_of_welch():
     assert (found["low"], found["high"]) == (pytest.approx(ends.low / 2), pytest.approx(ends.high / 2))
 
 
+def test_scores_of_next_to_nothing_have_an_interval():
+    found = scored(lambda loop, bias, seed, t: (1e300 * (1 + seed), PRECISION, RECALL))
+    assert 0 <= found["resistance"]["low"] <= found["resistance"]["score"] < 1e-90
+
+
 @pytest.mark.parametrize("n", [5, 10])
 def test_the_interval_holds_the_truth_as_often_as_it_says(n):
     """Shares of seeds around known means, three metrics that go together, four cells."""

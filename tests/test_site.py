@@ -101,7 +101,7 @@ def test_pages_show_the_numbers_of_the_board(pages, board, task):
             assert score in read[name].text
         for cell in line.of.summary["cells"]:
             assert f"{cell['score']:.1f}" in read[f"submissions/{line.of.slug}.html"].text
-    assert "not distinguishable from the first" in read["submissions/close.html"].text
+    assert "not clearly behind the first" in read["submissions/close.html"].text
     assert "25,920" in read["index.html"].text
 
 

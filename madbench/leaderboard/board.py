@@ -20,7 +20,7 @@ from madbench.leaderboard.submission import VERIFICATION, Submission
 from madbench.leaderboard.tasks import Task
 
 SELF_REPORTED, RE_RUN, INVALIDATED = STATUSES = ("self-reported", "re-run", "invalidated")
-DECIMALS = 2  # of a score, as shown: what reads the same ranks the same
+DECIMALS, SPEED_DECIMALS = 1, 0  # of a score and of a speed, as shown: what reads the same ranks the same
 
 MOST_RECORD = 1 << 20  # bytes
 
@@ -95,7 +95,7 @@ class Line[T]:
     Attributes:
       rank: from 1; what shows the same value has the same rank.
       of: who stands there.
-      is_near: not on the first place, but its interval overlaps that of the first: not distinguishable from it.
+      is_near: not on the first place, but its interval overlaps that of the first: not clearly behind it.
     """
 
     rank: int
@@ -118,7 +118,7 @@ class Board:
     def speed(self, task: Task) -> list[Line[Entry]]:
         """The ranks of those whose speed counts, of one task: loop-generations of two tasks do not cost the same."""
         counted = [entry for entry in self._counted(task) if entry.per_hour is not None]
-        return _ranked(counted, lambda entry: {"score": entry.per_hour})
+        return _ranked(counted, lambda entry: {"score": entry.per_hour}, SPEED_DECIMALS)
 
     def slow(self, task: Task) -> list[Entry]:
         """Those whose speed does not count, and says why."""
@@ -202,13 +202,18 @@ def judge(path: pathlib.Path, slug: str) -> Entry:
 def verification(path: pathlib.Path, digest: str) -> tuple[str, str, dict[str, Any] | None]:
     """Status, reason and facts by `verification.json`, which counts for the submission.json of this sha256 alone.
 
-    One that does not count leaves the entry self-reported, and the reason says why.
+    One that does not count leaves the entry self-reported, and the reason says why. But what was found wrong stays so
+    until it is verified again: else its author could undo that by a byte.
     """
     if not os.path.lexists(path / VERIFICATION):
         return SELF_REPORTED, "", None
     try:
         record = files.parse(VERIFICATION, files.read(path, VERIFICATION, MOST_RECORD))
-        if not isinstance(record, dict) or record.get("submission_sha256") != digest:
+        is_stale = not isinstance(record, dict) or record.get("submission_sha256") != digest
+        if is_stale and isinstance(record, dict) and record.get("status") == INVALIDATED:
+            reason = f"verify, of an earlier submission.json: {record.get('reason')}; to be verified again"
+            return INVALIDATED, one_line(reason, 400), _facts(record)
+        if is_stale:
             raise UserError(f"{VERIFICATION} is of another submission.json than this one")
         if record.get("status") not in (RE_RUN, INVALIDATED):
             raise UserError(f"{VERIFICATION} names no status")
@@ -257,10 +262,10 @@ def slugs(names: Iterable[str]) -> list[str]:
     return found
 
 
-def _ranked[T](those: Iterable[T], value: Callable[[T], dict[str, float]]) -> list[Line[T]]:
+def _ranked[T](those: Iterable[T], value: Callable[[T], dict[str, float]], decimals: int = DECIMALS) -> list[Line[T]]:
     """The highest score first; equal ones, as shown, on one rank, of which the next leave as many out ("1, 1, 3")."""
     ordered = sorted(those, key=lambda each: -value(each)["score"])
-    shown = [round(value(each)["score"], DECIMALS) for each in ordered]
+    shown = [f"{value(each)['score']:.{decimals}f}" for each in ordered]
     lines = []
     for each, here in zip(ordered, shown, strict=True):
         rank = shown.index(here) + 1

@@ -33,6 +33,7 @@ _CHECKS: dict[Callable[[Submission], str | None], tuple[str, ...]] = {
     form_checks.composition: ("cells",),
     number_checks.finite: ("cells",),
     number_checks.ranges: ("evaluator",),
+    number_checks.distances: ("cells", "ranges"),
     number_checks.timing: ("schema",),
     number_checks.summary: ("cells", "ranges", "timing"),
     number_checks.band: ("cells", "finite", "ranges"),
@@ -79,33 +80,48 @@ def findings(submission: Submission) -> list[Finding]:
             found[name] = Finding(name, False, f"not checked, because {failed[0]} failed")
             continue
         try:
-            found[name] = Finding(name, True, _line(function(submission) or ""))
+            found[name] = Finding(name, True, one_line(function(submission) or ""))
         except UserError as error:
-            found[name] = Finding(name, False, _line(str(error)))
+            found[name] = Finding(name, False, one_line(str(error)))
     return list(found.values())
 
 
-def clashes(paths: Sequence[str | os.PathLike]) -> list[Finding]:
+def clashes(paths: Sequence[str | os.PathLike], beside: str | os.PathLike = "") -> list[Finding]:
     """What is wrong between submissions, each of which may be damaged: one finding per pair that has the same name on
-    one task, or the same rows."""
+    one task, or the same times.
+
+    Rows may be the same: two machines of one kind compute the same numbers. No two measure the same times.
+
+    Args:
+      paths: of submissions.
+      beside: a folder of submissions, with each of which they are compared too; "" for none.
+
+    Raises:
+      UserError: `beside` is no folder; one line.
+    """
+    if beside and not pathlib.Path(beside).is_dir():
+        raise UserError(f"--beside={beside} is not a folder of submissions")
+    new = {pathlib.Path(path).absolute() for path in paths}
+    old = sorted(path for path in pathlib.Path(beside).iterdir() if path.absolute() not in new) if beside else []
     named: dict[str, pathlib.Path] = {}
     found = []
-    for path in map(pathlib.Path, paths):
+    for path in [*old, *map(pathlib.Path, paths)]:
         submission = Submission(path)
         try:
             manifest = submission.manifest
         except UserError:
             continue  # said by `run`
-        rows = manifest["files"].get("metrics.jsonl", {}).get("sha256")
+        times = manifest["files"].get("timing.jsonl", {}).get("sha256")
         name = f"{manifest['name'].casefold()} {manifest['task']}"  # of several tasks, one name is one overall row
-        marks = {f"the name {manifest['name']}": name, "the same metrics.jsonl": rows}
+        marks = {f"the name {manifest['name']}": name, "the same timing.jsonl": times}
         for what, mark in marks.items():
-            if mark and (first := named.setdefault(f"{what.split()[1]} {mark}", path)) != path:
-                found.append(Finding("others", False, _line(f"{path} has {what}, and so has {first}")))
+            first = named.setdefault(f"{what.split()[1]} {mark}", path) if mark else path
+            if first != path and path not in old:
+                found.append(Finding("others", False, one_line(f"{path} has {what}, and so has {first}")))
     return found
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
     """One line, without what a terminal would act on."""
     text = "".join(letter if letter.isprintable() else " " for letter in text)
     return " ".join(text.split())[:400]

@@ -12,6 +12,7 @@ import pathlib
 import stat
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -171,8 +172,8 @@ def parse_rows(name: str, data: bytes, most: int) -> list[dict[str, Any]]:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise UserError(f"{shown(next(n for n in names if names.count(n) > 1))} stands twice in one object")
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise UserError(f"{shown(twice)} stands twice in one object")
     return found
 
 

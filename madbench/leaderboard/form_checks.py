@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -13,6 +14,8 @@ from madbench.leaderboard.submission import MANIFEST, README, VERIFICATION, Subm
 
 # Floors are measured by whoever runs: a distance may be rounded differently, and of the samples a few be counted so.
 _FLOOR_DISTANCE, _FLOOR_SAMPLES = 5e-3, 2
+
+_CLONES = 1e-6  # relative difference of the numbers of two seeds, one of which was copied and touched
 
 
 def fail_if(problems: Iterable[str]) -> None:
@@ -155,6 +158,20 @@ def seeds(s: Submission) -> None:
         for (a, of_a), (b, of_b) in itertools.combinations(by_seed.items(), 2):
             if sorted(of_a, key=str) == sorted(of_b, key=str) and any(None not in values for _, values in of_a):
                 raise UserError(f"{where}: seeds {a} and {b} have the same numbers")
+            for (t, left), (u, right) in zip(
+                sorted(of_a, key=_generation), sorted(of_b, key=_generation), strict=False
+            ):
+                if t == u and None not in (*left, *right) and min(*left, *right) > 0 and _are_near(left, right):
+                    raise UserError(f"{where}: seeds {a} and {b} have all but the same numbers in generation {t}")
+
+
+def _generation(pair: tuple[int, list]) -> int:
+    return pair[0]
+
+
+def _are_near(left: list[float], right: list[float]) -> bool:
+    """As no two seeds are, in every metric; of generators that give one image, which may be, recall is 0."""
+    return all(math.isclose(a, b, rel_tol=_CLONES) for a, b in zip(left, right, strict=True))
 
 
 def cells(s: Submission) -> None:

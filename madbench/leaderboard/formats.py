@@ -85,7 +85,7 @@ def to_csv(board: Board) -> str:
             for metric, band in cell["band"].items():
                 where = {"board": "band", "task": task["id"], "loop": cell["loop"], "bias": cell["bias"]}
                 lines.append({**where, "metric": metric, **{f"band_{name}": value for name, value in band.items()}})
-    return results.to_csv([{name: _harmless(value) for name, value in line.items()} for line in lines])
+    return _csv(lines)
 
 
 def curves(board: Board) -> list[dict[str, Any]]:
@@ -101,7 +101,7 @@ def curves(board: Board) -> list[dict[str, Any]]:
                 line = series.series(result, metric, rows.get(cell, []))
                 where = {"submission": entry.folder, "task": entry.task.id, "loop": cell.loop, "bias": cell.bias}
                 for t, values in enumerate(zip(line.mean, line.low, line.high, strict=True), start=1):
-                    numbers = [None if math.isnan(value) else float(value) for value in values]
+                    numbers = [float(value) if math.isfinite(value) else None for value in values]
                     found.append(
                         where | {"metric": metric.name, "generation": t} | dict(zip(_CURVE, numbers, strict=True))
                     )
@@ -112,6 +112,11 @@ def curves_json(board: Board) -> str:
     """`curves` as a JSON list with an object a line."""
     lines = ",\n".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in curves(board))
     return f"[\n{lines}\n]\n" if lines else "[]\n"
+
+
+def curves_csv(board: Board) -> str:
+    """`curves` as CSV."""
+    return _csv(curves(board))
 
 
 def markdown(board: Board) -> str:
@@ -232,6 +237,10 @@ def _entry(entry: Entry, place: Line[Entry] | None, speed: Line[Entry] | None) -
 
 def _pick(row: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: row[name] for name in names if name in row}
+
+
+def _csv(lines: list[dict[str, Any]]) -> str:
+    return results.to_csv([{name: _harmless(value) for name, value in line.items()} for line in lines])
 
 
 def _harmless(value: Any) -> Any:

@@ -5,6 +5,7 @@ names), `Fields`, or an `Is`, which judges one value.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +14,9 @@ from madbench.leaderboard.files import shown
 
 METHODS = ("none",)  # against collapse, that a submission can name
 LONGEST = 200  # characters of a text for people
+_MOST_MARKS = 4  # on one letter: no script needs more
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?=[A-Za-z0-9])){0,59}")
+_BLANK = re.compile("[\u115f\u1160\u2800\u3164\uffa0]")  # letters and signs, says Unicode, that show nothing
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?"
 _URL = re.compile(rf"https?://{_HOST}(?:[/?#][A-Za-z0-9!#$%&()*+,./:;=?@_~-]*)?")
 
@@ -71,11 +74,17 @@ def mismatch(form: Any, value: Any, where: str) -> str:
 
 
 def is_line(value: Any) -> bool:
-    """A text of at most 200 printable characters: no line feeds, control characters, marks that turn the direction.
+    """A text of at most 200 printable characters: no line feeds, control characters, marks that turn the direction,
+    letters that show nothing, or towers of accents, which cover the lines around them.
 
     Tags and markup may stand in it: who shows it escapes it.
     """
-    return isinstance(value, str) and len(value) <= LONGEST and value.isprintable() and value == value.strip()
+    if not isinstance(value, str) or len(value) > LONGEST or not value.isprintable() or value != value.strip():
+        return False
+    if value.isascii():
+        return True
+    marks = "".join("m" if unicodedata.category(letter) in ("Mn", "Me") else " " for letter in value)
+    return "m" * (_MOST_MARKS + 1) not in marks and not _BLANK.search(value)
 
 
 def _whole(least: int) -> Is:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from madbench.errors import UserError
-from madbench.leaderboard import score
+from madbench.leaderboard import agreement, score
 from madbench.leaderboard.files import shown
 from madbench.leaderboard.form_checks import cell_of, fail_if, place_of
 from madbench.leaderboard.submission import Submission
@@ -23,6 +23,10 @@ _COUNTED = ("precision", "recall", "coverage")
 _TWINS = 0.25
 _SUMMARY = 1e-6  # relative: sums in another order
 _SHORTEST = 1e-7  # seconds of a phase
+# A distance to the reference far below that of real samples is one of samples taken from it: this share of the
+# floor's 5th percentile is below what λ, luck and rounding reach.
+_NEAREST = 0.5
+_LARGEST = 1e100  # of a value: its square is a number still
 
 
 def finite(s: Submission) -> str:
@@ -52,11 +56,30 @@ def ranges(s: Submission) -> None:
                 continue
             if (info.kind != "number" and value < 0) or (info.most is not None and value > info.most):
                 raise UserError(f"{place_of(row)}: {name} is {value:g}, which it cannot be")
+            if abs(value) > _LARGEST:
+                raise UserError(f"{place_of(row)}: {name} is {value:g}, too large to compute with")
             if (name in _COUNTED or info.kind == "count") and abs(
                 (scaled := value * (n if name in _COUNTED else 1)) - round(scaled)
             ) > 1e-3:
                 of = f" of {n} samples" if name in _COUNTED else ""
                 raise UserError(f"{place_of(row)}: {name} is {value!r}, which is no whole number{of}")
+
+
+def distances(s: Submission) -> None:
+    """After generation 1, of which the band says more, no distance is far below that of real samples."""
+    kinds = {name: info.kind for name, info in s.result.metrics.items()}
+    least = {
+        name: _NEAREST * floor["p5"]
+        for name, floor in s.task.evaluator["floors"].items()
+        if floor and kinds[name] == "distance"
+    }
+    for row in s.rows:
+        for name, low in least.items():
+            if row["generation"] > 1 and row[name] is not None and row[name] < low:
+                raise UserError(
+                    f"{place_of(row)}: {name} is {row[name]:.4g}, too good: real samples are rarely within "
+                    f"{low / _NEAREST:.4g} of each other"
+                )
 
 
 def timing(s: Submission) -> None:
@@ -144,10 +167,23 @@ def twins(s: Submission) -> None:
             if a == b:
                 continue
             apart = abs(math.log(a / b)) if band.is_log and min(a, b) > 0 else abs(a - b)
-            if apart > _TWINS * band.sd:
+            if apart > _twin_limit(s, name, band):
                 raise UserError(
                     f"{place_of(row)}: {name} is {a:.6g}, and {b:.6g} in {cell_of(twin)}, which begins alike"
                 )
+
+
+def _twin_limit(s: Submission, name: str, band: Band) -> float:
+    """How far generation 1 of two twins may lie apart: what rounding does to this family, where a wave, a share or a
+    later start met another machine."""
+    n, kind = s.task.evaluator["n_samples"], s.task.evaluator["metrics"][name]["kind"]
+    family, environment = s.task.config["model"]["family"], s.result.environment
+    if family not in agreement.RERUN:  # rounding alone makes another run of it
+        return max(_TWINS * band.sd, agreement.apart(band, kind, (), n))
+    starts = [environment, *environment.get("resumed_with", [])]
+    kinds = {(start["device"]["kind"], start["device"]["platform"]) for start in starts}
+    which = agreement.SAME if len(kinds) == 1 else agreement.OTHER
+    return max(_TWINS * band.sd, agreement.RERUN[family][which].at(kind, 1, n))
 
 
 def samples(s: Submission) -> str:

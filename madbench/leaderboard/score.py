@@ -106,7 +106,7 @@ def retained(band: Band, values: np.ndarray) -> np.ndarray:
 
     What is missing (NaN), or no value that the metric can have, is 0. A distance of 0 is as good as can be.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         share = band.centre / values if band.is_log else values / band.centre
     share = np.where(values == 0, 1.0 if band.is_log or band.centre == 0 else 0.0, share)
     possible = (values >= 0) & (values <= (np.inf if band.is_log else 1))
@@ -201,7 +201,8 @@ def _interval(score: float, left_out: list[np.ndarray]) -> dict[str, float]:
     total = sum(variances)
     if total == 0:
         return {"low": float(score), "high": float(score)}
-    freedom = total**2 / sum(v**2 / (len(part) - 1) for v, part in zip(variances, left_out, strict=True))
+    shares = [v / total for v in variances]  # first, for squares of tiny variances would be 0
+    freedom = 1 / sum(v**2 / (len(part) - 1) for v, part in zip(shares, left_out, strict=True))
     reach = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(total)
     return {"low": max(0.0, float(score) - reach), "high": min(100.0, float(score) + reach)}
 

@@ -25,7 +25,7 @@ def pages(board: Board) -> dict[str, str]:
         "leaderboard.json": formats.to_json(board),
         "leaderboard.csv": formats.to_csv(board),
         "curves.json": formats.curves_json(board),
-        "curves.csv": results.to_csv(formats.curves(board)),
+        "curves.csv": formats.curves_csv(board),
         "index.html": _render("index.html", "", board, **sheets.index(board)),
     }
     for task in board.tasks:

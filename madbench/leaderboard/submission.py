@@ -35,7 +35,7 @@ Key = tuple[str, float, int, int]  # (loop, λ, seed, generation)
 
 
 def packed_seed(rows: bytes, loop: str, bias: float, seeds: list[int]) -> int:
-    """Of which seed a cell's samples are packed. Nobody can choose it without other rows.
+    """Of which seed a cell's samples are packed. Who forges rows can try some until it suits; see docs/verify.md.
 
     Args:
       rows: the bytes of metrics.jsonl.

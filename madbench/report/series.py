@@ -85,8 +85,10 @@ def limits(metric: MetricInfo, lines: Sequence[Series], floor: Mapping[str, floa
         return None
     low, high = heights.min(), heights.max()
     if metric.kind == "distance":  # bands up to a factor of 3
-        pad = max(1.3, (high / low) ** 0.1)
-        return min(low / pad, max(reach.min(), low / 3) / 1.1), max(high * pad, min(reach.max(), high * 3) * 1.1)
+        low, high = (float(np.clip(end, 1e-300, 1e300)) for end in (low, high))  # whose multiples are numbers still
+        pad = max(1.3, math.exp(0.1 * (math.log(high) - math.log(low))))
+        ends = min(low / pad, max(reach.min(), low / 3) / 1.1), max(high * pad, min(reach.max(), high * 3) * 1.1)
+        return max(ends[0], 1e-300), min(ends[1], 1e300)
     from_zero = metric.kind == "positive"
     low = 0.0 if from_zero else low
     extent = (high - low) or abs(high) or 1.0  # bands up to half of it

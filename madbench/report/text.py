@@ -181,7 +181,7 @@ def style(info: MetricInfo, value: float | None) -> str:
     """One decimal for counts, three for shares; else three significant digits of the value, its spread likewise."""
     if info.kind == "count":
         return "{:.1f}"
-    if info.kind == "share" or not value:
+    if info.kind == "share" or not value or not math.isfinite(value):
         return "{:.3f}"
     magnitude = math.floor(math.log10(abs(value)))
     return "{:.2e}" if not -4 <= magnitude <= 5 else f"{{:.{max(0, 2 - magnitude)}f}}"
