@@ -107,6 +107,8 @@ def _job(argv: list[str], command: str) -> tuple[config_dict.ConfigDict, flags.F
     """The config and the flags of a command that fills a workdir."""
     values, rest = command_flags.parse(command, argv, known_only=True)
     is_task = command == "run" and bool(values.task)
+    if is_task and values.config:
+        raise UserError(f"--task={values.task} has a config of its own; leave --config={values.config} out")
     config = _read_task(values.task) if is_task else _read_config(values.config)
     marks = {"run": "loops", "phase": "n_real"}  # a field that one's configs have and the other's have not
     other = "phase" if command == "run" else "run"
@@ -290,6 +292,13 @@ def report(argv: list[str]) -> int:
     from madbench.report import workdir
 
     result = results.load(paths[0])
+    out = pathlib.Path(values.out or result.path)
+    if not values.out and (out / "submission.json").exists():
+        raise UserError(f"{out} is a submission, in which a report has no place; name --out=FILE elsewhere")
+    if values.out and out.is_dir():
+        raise UserError(f"--out={out} is a directory; name a file in it, as in --out={out / workdir.PAGE}")
+    if values.out and not out.parent.is_dir():
+        raise UserError(f"--out={out}: the directory {out.parent} is not there; make it first")
     if values.out:
         results.write_text(pathlib.Path(values.out), workdir.render_page(result))
     else:

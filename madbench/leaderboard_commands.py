@@ -25,7 +25,7 @@ def submit(argv: list[str]) -> int:
 
 
 def check(argv: list[str]) -> int:
-    """`madbench check`: a line a check. 2 where any failed."""
+    """`madbench check`: a line a check that had something to look at, and the outcome. 2 where any failed."""
     values, (_, *rest) = command_flags.parse("check", argv)
     paths = [os.path.normpath(path) for path in rest]
     if not paths:
@@ -36,12 +36,23 @@ def check(argv: list[str]) -> int:
     for number, path in enumerate(paths):
         if len(paths) > 1:
             print(f"{chr(10) * (number > 0)}{checks.one_line(path)}")
-        for finding in checks.run(path):
+        found = checks.run(path)
+        blocked = [finding.name for finding in found if finding.is_blocked]
+        for finding in found:
             failed |= not finding.ok
-            print(finding)
+            if not finding.is_blocked:
+                print(finding)
+        if blocked:
+            print(f"not checked, because of these: {', '.join(blocked)}")
     for number, finding in enumerate(checks.clashes(paths, values.beside)):
         failed = True
         print(f"{chr(10) * (number == 0)}{finding}")
+    each = "it" if len(paths) == 1 else "each"
+    print(
+        "\ncheck failed: the lines that begin with FAILED say why"
+        if failed
+        else f"\ncheck passed: to submit, open a pull request that adds {each} as a folder of submissions/"
+    )
     return 2 if failed else 0
 
 

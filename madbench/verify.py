@@ -146,10 +146,11 @@ def _cost(chosen: list, task: Task, timing: list[dict[str, Any]]) -> str:
     """What the re-run will take, said before: run-generations, and the time that the submission claims for as many."""
     last = max(pair[-1] for pair in chosen)
     count, whole = len(chosen) * last, len(task.runs) * task.config["generations"]
-    named = ", ".join(f"{results.slug(*pair[:3])} to generation {pair[3]}" for pair in chosen)
+    named = ", ".join(results.slug(*pair[:3]) for pair in chosen)
     seconds = sum(row[f"{phase}_seconds"] for row in timing for phase in results.PHASES if phase != "compile")
     took = f"the submission took {display.duration(seconds / whole * count)} for as many"
-    return f"running again: {named} ({count} of {whole} run-generations; {took}, compilation not counted)"
+    costs = f"{count} of {whole} run-generations; {took}, compilation not counted"
+    return f"running again, to generation {last}: {named} ({costs})"
 
 
 # ---- from the packed samples -----------------------------------------------------------------------------------------
@@ -315,7 +316,7 @@ def record(path: str, report: dict[str, Any]) -> None:
 
 def lines(report: dict[str, Any]) -> list[str]:
     """The report for people: a line for each value that was compared, what cannot be told, and the verdict."""
-    shown = [("what", "run", "t", "metric", "claimed", "found", "difference", "tolerance", "")]
+    shown = [("what", "run", "t", "metric", "claimed", "found", "difference (fd: of ln fd)", "tolerance", "")]
     for row in report["rows"]:
         run = results.slug(row["loop"], row["bias"], row["seed"])
         numbers = (_number(row[name]) for name in ("claimed", "found", "difference", "tolerance"))

@@ -149,7 +149,9 @@ def test_what_is_no_directory(tmp_path):
     assert "cannot be read" in failed(tmp_path / "nothing")["links"]
     assert "cannot be read" in failed("a\0b")["links"]
     (tmp_path / "empty").mkdir()
-    assert failed(tmp_path / "empty") == {"manifest": "'submission.json' is missing"}
+    found = failed(tmp_path / "empty")
+    assert set(found) == {"links"}
+    assert "is no submission: it has no submission.json" in found["links"]
 
 
 def test_too_many_files_and_too_deep(entry, monkeypatch):
@@ -669,15 +671,30 @@ def test_the_command(honest, entry, capsys):
     capsys.readouterr()
     assert cli.main(["madbench", "check", str(honest)]) == 0
     output, error = capsys.readouterr()
-    assert output.splitlines() == [f"ok      {name}" for name in checks.names()]
+    *lines, empty, outcome = output.splitlines()
+    assert lines == [f"ok      {name}" for name in checks.names()]
+    assert empty == ""
+    assert outcome.startswith("check passed: to submit, open a pull request")
     assert error == ""
     (entry / "config.json").write_text("{}")
     assert cli.main(["madbench", "check", str(entry)]) == 2
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(checks.names())
     assert lines[5].startswith("FAILED  hashes: config.json is not the file")
+    assert lines[-1].startswith("check failed: ")
+    blocked = [line for line in lines if line.startswith("not checked, because of these: ")]
+    assert len(blocked) == 1
+    assert "samples" in blocked[0]
     assert cli.main(["madbench", "check"]) == 2
     assert cli.main(["madbench", "check", str(entry / "nothing")]) == 2
+
+
+def test_what_is_no_submission_is_called_that(tmp_path, capsys):
+    (tmp_path / "checkpoints" / "a" / "b" / "c" / "d" / "e").mkdir(parents=True)  # as deep as those of a workdir
+    (tmp_path / "config.json").write_text("{}")
+    assert cli.main(["madbench", "check", str(tmp_path)]) == 2
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"FAILED  links: {tmp_path} is no submission: it has no submission.json; `madbench submit`")
+    assert second.startswith("not checked, because of these: manifest, ")
 
 
 def test_several_at_once(honest, entry, tmp_path, capsys):
@@ -690,7 +707,7 @@ def test_several_at_once(honest, entry, tmp_path, capsys):
     assert str(other) in capsys.readouterr().out.splitlines()
     assert cli.main(["madbench", "check", str(honest), str(entry)]) == 2
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-2:] == [
+    assert lines[-4:-2] == [
         f"FAILED  others: {entry} has the name honest, and so has {honest}",
         f"FAILED  others: {entry} has the same timing.jsonl, and so has {honest}",
     ]

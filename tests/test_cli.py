@@ -119,7 +119,7 @@ def test_an_unknown_command_names_the_nearest(refused, name, near):
 def test_help_of_a_command_explains_every_flag_with_its_default(capsys, name):
     assert main(name, "--help") == 0
     text = capsys.readouterr().out.partition(f"Flags of {name}, with their defaults:\n")[2]
-    assert text.count("\n  --") + 1 >= 2
+    assert f"\n{text}".count("\n  --") >= (name != "check")  # which has none
     assert max(map(len, text.splitlines())) <= 118
     if name == "run":
         text = " ".join(text.split())

@@ -35,7 +35,7 @@ def test_what_was_found(tmp_path):
     assert said(result) == [
         "All 4 cells go MAD; all 4 lose diversity.",
         f"FD grew most in fully_synthetic at λ\xa0=\xa00.5: from {first:.2f} to {last:.1f} by generation 4, "
-        f"{last / 1.8:.2g} times the 95th percentile between real samples.",
+        f"which is {last / 1.8:.2g} times the 95th percentile between real samples.",
     ]
 
 
@@ -264,6 +264,23 @@ def test_report_writes_the_page(tmp_path, capsys):
     assert text.startswith("<!doctype html>")
     assert cli.main(["madbench", "report", str(tmp_path / "w"), f"--out={tmp_path / 'x.html'}"]) == 0
     assert (tmp_path / "x.html").read_text() == text
+
+
+def test_a_submission_is_left_as_it_is(tmp_path, capsys):
+    pages.write(tmp_path / "w")
+    (tmp_path / "w" / "submission.json").write_text("{}")
+    before = sorted((tmp_path / "w").iterdir())
+    assert cli.main(["madbench", "report", str(tmp_path / "w")]) == 2
+    assert "is a submission" in capsys.readouterr().err
+    assert sorted((tmp_path / "w").iterdir()) == before
+    assert cli.main(["madbench", "report", str(tmp_path / "w"), f"--out={tmp_path / 'x.html'}"]) == 0
+
+
+@pytest.mark.parametrize(("out", "said"), [("", "is a directory"), ("nowhere/x.html", "make it first")])
+def test_a_page_goes_into_a_folder_that_is_there(tmp_path, capsys, out, said):
+    pages.write(tmp_path / "w")
+    assert cli.main(["madbench", "report", str(tmp_path / "w"), f"--out={tmp_path / out}"]) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argv", [[], ["a", "b"], ["nowhere"]])

@@ -163,6 +163,8 @@ def load(folder: str | os.PathLike, say: Callable[[str], None] = lambda text: No
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; name the one that holds the submissions, each a directory")
     paths = sorted(path for path in folder.iterdir() if path.is_dir() and os.path.lexists(path / "submission.json"))
+    if not paths and os.path.lexists(folder / "submission.json"):
+        raise UserError(f"{folder} is one submission; name the folder that holds it")
     if not paths:
         raise UserError(f"{folder} holds no submission: no directory in it has a submission.json")
     known = [tasks.load(name) for name in tasks.names()]

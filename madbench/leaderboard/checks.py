@@ -40,6 +40,7 @@ _CHECKS: dict[Callable[[Submission], str | None], tuple[str, ...]] = {
     number_checks.twins: ("band",),
     number_checks.samples: ("hashes", "cells", "finite"),
 }
+_BLOCKED = "not checked, because "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Finding:
     name: str
     ok: bool
     message: str = ""
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether it had nothing to look at, because another check failed."""
+        return not self.ok and self.message.startswith(_BLOCKED)
 
     def __str__(self) -> str:
         """ "FAILED  band: …"."""
@@ -77,7 +83,7 @@ def findings(submission: Submission) -> list[Finding]:
     for function, after in _CHECKS.items():
         name = function.__name__
         if failed := [other for other in after if not found[other].ok]:
-            found[name] = Finding(name, False, f"not checked, because {failed[0]} failed")
+            found[name] = Finding(name, False, f"{_BLOCKED}{failed[0]} failed")
             continue
         try:
             found[name] = Finding(name, True, one_line(function(submission) or ""))

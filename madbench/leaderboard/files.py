@@ -49,7 +49,7 @@ def listing(root: pathlib.Path) -> dict[str, int]:
     try:
         mode = os.lstat(root).st_mode
     except (OSError, ValueError) as error:
-        raise UserError(f"{root} cannot be read: {error}") from None
+        raise UserError(f"{root} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if stat.S_ISLNK(mode):
         raise UserError(f"{root} is a symbolic link; name the directory itself")
     if not stat.S_ISDIR(mode):

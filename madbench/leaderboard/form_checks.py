@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -35,6 +36,8 @@ def place_of(row: dict[str, Any]) -> str:
 
 def links(s: Submission) -> None:
     """It is a directory of folders and plain files: no links, pipes or devices, not too many, not too deep."""
+    if s.path.is_dir() and not os.path.lexists(s.path / MANIFEST):
+        raise UserError(f"{s.path} is no submission: it has no {MANIFEST}; `madbench submit` makes one of a workdir")
     _ = s.listing
 
 

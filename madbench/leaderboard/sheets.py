@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from madbench import __version__
-from madbench.leaderboard import formats, score, tasks
+from madbench.leaderboard import formats, forms, score, tasks
 from madbench.leaderboard.board import INVALIDATED, RE_RUN, SELF_REPORTED, Board, Entry, Line, Team
 from madbench.leaderboard.tasks import Task
 from madbench.report import charts, words
@@ -28,6 +28,7 @@ def index(board: Board) -> dict[str, Any]:
         "invalidated": _invalidated(board.invalidated, ""),
         "near": any(line.is_near for line in board.overall),
         "confidence": percent(score.CONFIDENCE),
+        "methods": list(forms.METHODS),
         "example": board.tasks[0].name if board.tasks else tasks.names()[0],
         "version": __version__,
     }
@@ -36,23 +37,26 @@ def index(board: Board) -> dict[str, Any]:
 def task(board: Board, task: Task) -> dict[str, Any]:
     """Of the page of a task."""
     lines = board.resistance(task)
-    titles = [_cell_title(cell) for cell in task.cells]
-    columns = [Column("Rank"), Column("Name"), Column("Method"), Column("Status")]
-    columns += [Column("Resistance", True, True)]
+    columns = [Column("Rank"), Column("Name"), Column("Method"), Column("Resistance", True, True), Column("Status")]
     last = task.config["generations"]
-    columns += [Column(f"{name}, t = {last}", True, name != "FD") for name in TITLES.values()]
-    columns += [Column(title, True, True) for title in titles]
-    rows = []
+    columns += [Column(name, True, name != "FD", f"t = {last}") for name in TITLES.values()]
+    rows, by_cell = [], []
     for line in lines:
         summary = line.of.summary
         cells = [number_cell(cell["score"], "{:.1f}", detail=_range(cell)) for cell in summary["cells"]]
         lasts = _lasts(summary)
-        row = [_rank(line), _name(line.of, "../"), text_cell(line.of.method), _status(line.of)]
-        rows.append([*row, _resistance(line.of.resistance), *lasts, *cells])
+        row = [_rank(line), _name(line.of, "../"), text_cell(line.of.method), _resistance(line.of.resistance)]
+        rows.append([*row, _status(line.of), *lasts])
+        by_cell.append([_rank(line), _name(line.of, "../"), *cells])
     gone = [entry for entry in board.invalidated if entry.task and entry.task.id == task.id]
     return {
         "task": task,
         "resistance": Sheet(f"Resistance on {task.id}", columns, rows),
+        "by_cell": Sheet(
+            f"Resistance on {task.id} by loop and λ",
+            [Column("Rank"), Column("Name"), *map(_cell_column, task.cells)],
+            by_cell,
+        ),
         "near": any(line.is_near for line in lines),
         "speed": _speed(board, [task], "../"),
         "slow": board.slow(task),
@@ -186,7 +190,7 @@ def _scores(entry: Entry) -> Sheet:
     last = entry.task.config["generations"]
     columns = [Column("Loop"), Column("λ", True), Column("Score", True, True)]
     columns += [Column(f"{name} kept", True, True) for name in TITLES.values()]
-    columns += [Column(f"{name}, t = {last}", True, name != "FD") for name in TITLES.values()]
+    columns += [Column(name, True, name != "FD", f"t = {last}") for name in TITLES.values()]
     columns += [Column("Rows", True, True)]
     rows = []
     for cell in entry.summary["cells"]:
@@ -253,12 +257,13 @@ def _range(found: dict[str, float]) -> str:
     return f"{found['low']:.1f} to {found['high']:.1f}"
 
 
-def _cell_title(cell: dict[str, Any]) -> str:
-    return f"{_loop(cell['loop'], short=True)}, λ = {bias_text(cell['bias'])}"
+def _cell_column(cell: dict[str, Any]) -> Column:
+    """ "fresh data" without the loop's settings, and λ below it."""
+    return Column(cell["loop"].partition("(")[0].replace("_", " "), True, True, f"λ = {bias_text(cell['bias'])}")
 
 
-def _loop(name: str, short: bool = False) -> str:
-    """ "fresh data (n_fresh = 80, n_synthetic = 320)", or without the settings."""
+def _loop(name: str) -> str:
+    """ "fresh data (n_fresh = 80, n_synthetic = 320)"."""
     title, settings = words.loop_parts(name)
     title = title.replace("_", " ")
-    return title if short or not settings else f"{title} {settings.replace('=', ' = ')}"
+    return f"{title} {settings.replace('=', ' = ')}" if settings else title

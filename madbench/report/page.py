@@ -75,7 +75,7 @@ def _sheets(table: Table) -> Iterator[html.Sheet]:
             *_names(),
             html.Column("verdict", detail=f"({table.definition.name})"),
             *(column for info in beside for column in _metric_columns(info, table)),
-            *[html.Column("half-life", True)] * half_life,
+            *[html.Column("half-life", True, detail="generations")] * half_life,
             html.Column("seeds", True),
             html.Column("data", True, detail="real + synthetic"),
         ],
@@ -104,11 +104,13 @@ def _names() -> list[html.Column]:
 
 
 def _labels(line: Line) -> list[html.Cell]:
-    name, settings = words.loop_parts(line.cell.loop)
-    return [
-        html.Cell(name, line.cell.loop, detail=settings),
-        html.number_cell(line.cell.bias, bias_text(line.cell.bias)),
-    ]
+    return [_loop(line.cell.loop), html.number_cell(line.cell.bias, bias_text(line.cell.bias))]
+
+
+def _loop(text: str) -> html.Cell:
+    """A loop, its settings below it."""
+    name, settings = words.loop_parts(text)
+    return html.Cell(name, text, detail=settings)
 
 
 def _sizes(line: Line) -> html.Cell:
@@ -157,9 +159,12 @@ def _from_grid(grid: Grid) -> html.Sheet:
     rows = []
     for row in grid.rows:
         cells = []
-        for text, align in zip(row, grid.align, strict=True):
+        for name, text, align in zip(grid.header, row, grid.align, strict=True):
             number = re.match(r"[-+]?[\d.]+(e[-+]?\d+)?", text) if align == "r" else None
             key = number[0] if number else None if text == MISSING else text
+            if name == "loop":
+                cells.append(_loop(text))
+                continue
             cells.append(html.Cell(text, key, mark="missing" if text == MISSING else ""))
         rows.append(cells)
     return html.Sheet(grid.caption.rstrip("."), columns, rows)

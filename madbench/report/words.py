@@ -94,7 +94,7 @@ def _most(table: Table) -> list[str]:
     floor = line.floors.get(info.name)
     beyond = ""
     if floor and floor.p95 and last > floor.p95:
-        beyond = f", {last / floor.p95:.2g} times the 95th percentile between real samples"
+        beyond = f", which is {last / floor.p95:.2g} times the 95th percentile between real samples"
     name = _name(line, table.lines)
     where = f"grew most {'at' if name.startswith('λ') else 'in'} {name}:" if len(grown) > 1 else "grew"
     return [f"{info.label} {where} from {texts[0]} to {texts[1]} by generation {line.generations}{beyond}."]

@@ -61,7 +61,7 @@ _ROWS = (
         "growing distance",
         "MAD: the slope of log FD against t is positive, and the last FD exceeds its floor's 95th percentile; loses "
         "quality, loses diversity: the slope of precision, recall is negative; stable: none of these. A distance that "
-        "rose and then levelled off counts; whether it still grows is asked by the verdict growing",
+        "rose and then levelled off counts; whether it still grows in the second half is told by --verdict=growing",
         "Alemohammad et al., arXiv 2307.01850: E[dist(G^t, P_r)] increases with t",
         (
             Criterion(("fd",), "MAD", 1, is_log=True, beyond_floor=True, required=True),
