@@ -302,7 +302,7 @@ def test_nan_from_a_config_file(refused, files):
         ("--config.model.batch_size=601", "fewer than config.model.batch_size=601"),
         ("--config.loops=replace(n_synthetic=50)", "generation 2 trains on 50 samples, fewer than"),
         ("--config.data.n_reference=1797", "config.data.n_reference=1797 must leave training data"),
-        ("--config.data.n_reference=1000", "leaves 797 training samples"),
+        ("--config.data.n_reference=1000", "leaves 797 of the 1797 samples to train on"),
         ("--config.model.learning_rate=0", "config.model.learning_rate must be above 0"),
         ("--config.model.network=unet", "unknown network 'unet'"),
         ("--config.model.width=0", "config.model.width"),

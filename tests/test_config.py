@@ -302,9 +302,9 @@ PREPARE_REFUSED = {
     ),
     "a reference of more than half": (
         small(data__n_reference=899),
-        "config.data.n_reference=899 leaves 898 training samples",
+        "config.data.n_reference=899 leaves 898 of the 1797 samples to train on",
     ),
-    "a reference of all": (small(data__n_reference=1797), "must leave training data of the 1797 in digits"),
+    "a reference of all": (small(data__n_reference=1797), "must leave training data of the 1797 samples in digits"),
     "a reference of five": (small(data__n_reference=5), "config.data.n_reference must be at least 6"),
     "an endless reference of five": (
         small("gaussian", "gaussian", data__n_reference=5),

@@ -16,6 +16,7 @@ from scipy import stats
 
 from madbench import cli
 from madbench.config import base as run_base
+from madbench.display import Nothing
 from madbench.errors import UserError
 from madbench.phase import base, gaussian, job, real_only, settings
 from madbench.phase.gaussian import Loops, Simulation, Sizes, chi_square, fixed_point, loops_of
@@ -228,14 +229,7 @@ def small(**changes):
 
 def rows_of(config):
     plain = settings.resolve(config)
-    return job.effective(plain, job._simulated(plain, None, "", Silent()))
-
-
-class Silent:
-    def say(self, text):
-        """Nothing."""
-
-    phase = advance = close = lambda *_: None
+    return job.effective(plain, job._simulated(plain, None, "", Nothing()))
 
 
 def test_for_the_mean_unbiased_synthetic_data_helps_as_the_closed_form_says():

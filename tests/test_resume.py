@@ -268,7 +268,7 @@ def shared_run():
     config.data.n_reference = config.n_initial = 40
     config.seeds = 1
     config.generations = 3
-    config.metrics.names = ("fd",)
+    config.metrics.update(names=("fd",), features="raw")
     config.model.update(width=8, depth=1, steps=20, batch_size=8, sampler_steps=2)
     return config
 
