@@ -30,12 +30,12 @@ def check(argv: list[str]) -> int:
     paths = [os.path.normpath(path) for path in rest]
     if not paths:
         raise UserError("name one or more submissions: madbench check SUBMISSION ...")
-    from madbench.leaderboard import checks
+    from madbench.leaderboard import checks, files
 
     failed = False
     for number, path in enumerate(paths):
         if len(paths) > 1:
-            print(f"{chr(10) * (number > 0)}{checks.one_line(path)}")
+            print(f"{chr(10) * (number > 0)}{files.one_line(path, 400)}")
         found = checks.run(path)
         blocked = [finding.name for finding in found if finding.is_blocked]
         for finding in found:

@@ -13,7 +13,8 @@ import submissions
 from madbench import cli
 from madbench.errors import UserError
 from madbench.leaderboard import board as boards
-from madbench.leaderboard import checks, formats, score
+from madbench.leaderboard import checks, formats, markdown, score
+from madbench.leaderboard.files import one_line
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +272,7 @@ def test_a_text_is_no_formula_of_a_spreadsheet(one):
 def test_markdown_escapes_texts(one):
     hostile = "<script>a|b`c`*d*_e_[f](http://g.example) @h www.i.example\\"
     submissions.edit(one / "honest" / "submission.json", lambda m: m.update(hardware=hostile))
-    text = formats.markdown(boards.load(one))
+    text = markdown.render(boards.load(one))
     for part in ("<script", "a|b", "`", "*d", "_e", "[f]", "http://", "@h", "www.", "\\"):
         assert part not in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
@@ -283,25 +284,25 @@ def test_markdown_escapes_texts(one):
     ["", "begin", "end begin", "begin begin end", "begin end end", "end"],
 )
 def test_a_file_without_both_markers_is_refused(tmp_path, content):
-    marks = {"begin": formats.BEGIN, "end": formats.END}
+    marks = {"begin": markdown.BEGIN, "end": markdown.END}
     path = tmp_path / "README.md"
     path.write_text("\n".join(marks[word] for word in content.split()))
     with pytest.raises(UserError, match="each once"):
-        formats.replaced(path, "x")
+        markdown.replaced(path, "x")
 
 
 def test_markdown_goes_between_the_markers(tmp_path):
     path = tmp_path / "README.md"
-    path.write_text(f"# Title\n{formats.BEGIN}\nold\n{formats.END}\nrest\n")
-    text = formats.replaced(path, "new\n")
-    assert text == f"# Title\n{formats.BEGIN}\nnew\n{formats.END}\nrest\n"
+    path.write_text(f"# Title\n{markdown.BEGIN}\nold\n{markdown.END}\nrest\n")
+    text = markdown.replaced(path, "new\n")
+    assert text == f"# Title\n{markdown.BEGIN}\nnew\n{markdown.END}\nrest\n"
     path.write_text(text)
-    assert formats.replaced(path, "new\n") == text
+    assert markdown.replaced(path, "new\n") == text
 
 
 def test_the_command(one, tmp_path, capsys):
     readme = tmp_path / "README.md"
-    readme.write_text(f"a\n{formats.BEGIN}\n{formats.END}\nb\n")
+    readme.write_text(f"a\n{markdown.BEGIN}\n{markdown.END}\nb\n")
     shutil.copytree(one / "honest", one / "other")
     submissions.edit(one / "other" / "metrics.jsonl", lambda rows: rows.pop())
     command = ["madbench", "leaderboard", str(one), f"--out={tmp_path / 'site'}", f"--readme={readme}"]
@@ -331,3 +332,9 @@ def test_errors_of_use_write_nothing(folder, tmp_path, capsys, arguments, messag
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
     assert sorted(folder.rglob("*")) == before
+
+
+def test_texts_by_others_become_one_line():
+    assert one_line("a\x1b[2J\u202eb\n c  d ") == "a\ufffd[2J\ufffdb\ufffd c d"
+    assert one_line("ab" * 200, 5) == "ababa…"
+    assert [one_line(value) for value in (None, 3, ["a"], {})] == [""] * 4

@@ -7,12 +7,12 @@ import pathlib
 import pytest
 
 from madbench.leaderboard import board as boards
-from madbench.leaderboard import checks, formats, score, site, tasks
+from madbench.leaderboard import checks, formats, markdown, score, site, tasks
 
 ROOT = pathlib.Path(__file__).parent.parent
 FOLDER = ROOT / "submissions"
 HOW = "madbench leaderboard submissions --out=runs/site --readme=FILE, and cp runs/site/leaderboard.json submissions/"
-PUBLISHED = [path for path in (ROOT / "README.md", FOLDER / "README.md") if formats.BEGIN in path.read_text()]
+PUBLISHED = [path for path in (ROOT / "README.md", FOLDER / "README.md") if markdown.BEGIN in path.read_text()]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_no_two_have_one_name_on_a_task_or_the_same_rows(board):
 def test_the_published_tables_are_regenerated_from_the_rows(board):
     assert FOLDER / "README.md" in PUBLISHED
     for path in PUBLISHED:
-        assert path.read_text() == formats.replaced(path, formats.markdown(board)), f"{path} is behind: {HOW}"
+        assert path.read_text() == markdown.replaced(path, markdown.render(board)), f"{path} is behind: {HOW}"
 
 
 def test_the_published_numbers_are_regenerated_from_the_rows(board):

@@ -11,7 +11,7 @@ import pages
 import pytest
 from PIL import Image
 
-from madbench import cli, commands, results
+from madbench import cli, job_config, results
 from madbench import config as configs
 from madbench.leaderboard import tasks
 from madbench.report import charts, frames, html, page, series, words, workdir
@@ -300,7 +300,7 @@ def test_a_workdir_s_config_is_a_config(tmp_path):
     results.write_object(tmp_path / "config.json", {"sha256": results.config_hash(plain), "config": plain})
     results.write_object(tmp_path / "plain.json", plain)
     for name in ("config.json", "plain.json"):
-        assert configs.resolve(commands._read_config(str(tmp_path / name))) == plain
+        assert configs.resolve(job_config.read_config(str(tmp_path / name))) == plain
 
 
 @pytest.mark.parametrize(

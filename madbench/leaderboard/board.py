@@ -16,6 +16,7 @@ from typing import Any
 from madbench.errors import UserError
 from madbench.leaderboard import checks, files, score, tasks
 from madbench.leaderboard.checks import Finding
+from madbench.leaderboard.files import one_line
 from madbench.leaderboard.submission import VERIFICATION, Submission
 from madbench.leaderboard.tasks import Task
 
@@ -242,13 +243,6 @@ def _facts(record: dict[str, Any]) -> dict[str, Any]:
         "seed": record["seed"] if type(record.get("seed")) is int else None,
         "notes": [one_line(note, 400) for note in listed("notes")[:20]],
     }
-
-
-def one_line(value: Any, most: int = 200) -> str:
-    """A text by an author as one line that can be shown and written: without control characters, and cut."""
-    text = value if isinstance(value, str) else ""
-    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[: most + 1])
-    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def slugs(names: Iterable[str]) -> list[str]:

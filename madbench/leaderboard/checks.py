@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from madbench.errors import UserError
 from madbench.leaderboard import form_checks, number_checks
+from madbench.leaderboard.files import one_line
 from madbench.leaderboard.submission import Submission
 
 # In their order, each with those without which it has nothing to look at.
@@ -41,6 +42,7 @@ _CHECKS: dict[Callable[[Submission], str | None], tuple[str, ...]] = {
     number_checks.samples: ("hashes", "cells", "finite"),
 }
 _BLOCKED = "not checked, because "
+_MOST = 400  # characters of a message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +88,9 @@ def findings(submission: Submission) -> list[Finding]:
             found[name] = Finding(name, False, f"{_BLOCKED}{failed[0]} failed")
             continue
         try:
-            found[name] = Finding(name, True, one_line(function(submission) or ""))
+            found[name] = Finding(name, True, one_line(function(submission) or "", _MOST))
         except UserError as error:
-            found[name] = Finding(name, False, one_line(str(error)))
+            found[name] = Finding(name, False, one_line(str(error), _MOST))
     return list(found.values())
 
 
@@ -123,11 +125,5 @@ def clashes(paths: Sequence[str | os.PathLike], beside: str | os.PathLike = "") 
         for what, mark in marks.items():
             first = named.setdefault(f"{what.split()[1]} {mark}", path) if mark else path
             if first != path and path not in old:
-                found.append(Finding("others", False, one_line(f"{path} has {what}, and so has {first}")))
+                found.append(Finding("others", False, one_line(f"{path} has {what}, and so has {first}", _MOST)))
     return found
-
-
-def one_line(text: str) -> str:
-    """One line, without what a terminal would act on."""
-    text = "".join(letter if letter.isprintable() else " " for letter in text)
-    return " ".join(text.split())[:400]

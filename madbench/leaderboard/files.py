@@ -39,6 +39,16 @@ def shown(value: Any, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
 
 
+def one_line(value: Any, most: int = 200) -> str:
+    """A text by somebody else as one line for people, on a page or in a terminal; "" where it is none.
+
+    What does not print, and a terminal or a page might act on, is replaced, and what is longer than `most` cut.
+    """
+    text = value[: most + 1] if isinstance(value, str) else ""
+    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return " ".join(text.split()) if len(text) <= most else f"{' '.join(text[:most].split())}…"
+
+
 def listing(root: pathlib.Path) -> dict[str, int]:
     """All files under `root`: path with "/" -> bytes.
 

@@ -1,22 +1,15 @@
-"""The leaderboard as JSON and CSV, with every number of the site's boards, and as markdown for a README."""
+"""The leaderboard as JSON and CSV, with every number of the site's boards."""
 
 import json
 import math
-import os
-import pathlib
-import re
 from typing import Any
 
 from madbench import __version__, results, verdict
-from madbench.errors import UserError
-from madbench.leaderboard import score
 from madbench.leaderboard.board import INVALIDATED, Board, Entry, Line
 from madbench.leaderboard.tasks import Task
 from madbench.report import planned, series
 
 SCHEMA = 1
-BEGIN, END = "<!-- madbench:leaderboard begin -->", "<!-- madbench:leaderboard end -->"
-MISSING = "—"
 _CURVE = ("mean", "low", "high")
 
 
@@ -119,68 +112,6 @@ def curves_csv(board: Board) -> str:
     return _csv(curves(board))
 
 
-def markdown(board: Board) -> str:
-    """Both boards as tables; between markers, see `replaced`."""
-    tasks = [task.name for task in board.tasks]
-    confidence = f"{100 * score.CONFIDENCE:g} %"
-    parts = [f"Resistance, in [0, 100]; {confidence} intervals over the seeds. A task not submitted counts 0."]
-    rows = []
-    for line in board.overall:
-        team = line.of
-        each = [interval_text(team.entries[name].resistance) if name in team.entries else MISSING for name in tasks]
-        mark = "≈ " if line.is_near else ""
-        rows.append(
-            [
-                f"{mark}{line.rank}",
-                escaped(team.name),
-                escaped(team.method),
-                interval_text(team.resistance),
-                *each,
-                team.status,
-            ]
-        )
-    parts.append(
-        _table(["", "name", "method", "overall", *tasks, "status"], "rllrr" + "r" * (len(tasks) - 1) + "l", rows)
-    )
-    if any(line.is_near for line in board.overall):
-        parts.append("≈: the interval overlaps that of the first place.")
-    rows = [
-        [
-            task.name,
-            str(line.rank),
-            escaped(line.of.name),
-            escaped(line.of.method),
-            f"{line.of.per_hour:,.0f}",
-            escaped(line.of.hardware),
-        ]
-        for task in board.tasks
-        for line in board.speed(task)
-    ]
-    parts.append(
-        "Speed, in loop-generations (run x generation) per hour, compilation included; ranks within each task."
-    )
-    parts.append(_table(["task", "", "name", "method", "per hour", "hardware"], "lrllrl", rows))
-    if board.invalidated:
-        parts.append(f"Invalidated, and on no board: {', '.join(escaped(entry.name) for entry in board.invalidated)}.")
-    return "\n\n".join(parts) + "\n"
-
-
-def replaced(path: str | os.PathLike, text: str) -> str:
-    """The content of a file with `text` between the markers, which stay; nothing is written.
-
-    Raises:
-      UserError: it cannot be read, or does not hold each marker once, in order; one line.
-    """
-    try:
-        content = pathlib.Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise UserError(f"--readme={path} cannot be read: {error}") from None
-    begin, end = content.find(BEGIN), content.find(END)
-    if content.count(BEGIN) != 1 or content.count(END) != 1 or begin > end:
-        raise UserError(f"--readme={path} needs a line {BEGIN} and, below it, a line {END}, each once")
-    return f"{content[: begin + len(BEGIN)]}\n{text}{content[end:]}"
-
-
 def _task(task: Task) -> dict[str, Any]:
     seeds = task.config["seeds"]
     return {
@@ -245,19 +176,3 @@ def _csv(lines: list[dict[str, Any]]) -> str:
 
 def _harmless(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
-
-
-def interval_text(found: dict[str, float]) -> str:
-    """ "62.9 (62.2 to 63.6)"."""
-    return f"{found['score']:.1f} ({found['low']:.1f} to {found['high']:.1f})"
-
-
-def escaped(text: str) -> str:
-    """A text by an author within a line of markdown, or a cell: nothing in it is markup, a link, a mention, or HTML."""
-    text = "".join(f"&#{ord(letter)};" if letter in "&<>|`*_[]\\~@:$" else letter for letter in text)
-    return re.sub(r"\s+", " ", re.sub(r"(?i)\b(www)\.", r"\1&#46;", text))  # GitHub makes links of bare addresses
-
-
-def _table(header: list[str], align: str, rows: list[list[str]]) -> str:
-    rule = ["---:" if side == "r" else ":---" for side in align]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows])

@@ -12,8 +12,7 @@ from typing import Any
 
 from madbench import results
 from madbench.errors import UserError
-from madbench.leaderboard import files, forms, score, tasks
-from madbench.leaderboard.formats import escaped
+from madbench.leaderboard import files, forms, readme, score, tasks
 from madbench.leaderboard.submission import (
     MANIFEST,
     OBJECTS,
@@ -25,7 +24,7 @@ from madbench.leaderboard.submission import (
     sample_form,
     sample_names,
 )
-from madbench.report import shares, table
+from madbench.report import shares
 from madbench.results import Result
 
 _ALIKE = ("versions", "device", "source_sha256", "dataset")  # of the environments of shares that make one submission
@@ -91,7 +90,7 @@ def pack(
     }
     whole = dataclasses.replace(found[0], rows=parsed["metrics.jsonl"], shares=(), split=0)
     content[MANIFEST] = _json(manifest)
-    content[README] = readme(manifest, task, whole).encode()
+    content[README] = readme.render(manifest, task, whole).encode()
     try:
         _write(out, content)
     except UserError as error:
@@ -242,42 +241,3 @@ def _write(out: pathlib.Path, content: dict[str, bytes]) -> None:
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-
-
-def readme(manifest: dict[str, Any], task: tasks.Task, result: Result) -> str:
-    """README.md of a submission, from its manifest and its rows."""
-    summary = manifest["summary"]
-    resistance, speed = summary["resistance"], summary["speed"]
-    per_hour = "not known" if speed["per_hour"] is None else f"{speed['per_hour']:,.0f} loop-generations per hour"
-    ends = f"{100 * score.CONFIDENCE:g} %: {resistance['low']:.1f} to {resistance['high']:.1f}"
-    size = f"{len(task.runs)} runs of {task.config['generations']} generations"
-    about = {
-        "task": f"{escaped(task.title)} (`{task.id}`), {size}",
-        "method against collapse": escaped(manifest["method"]),
-        "resistance": f"{resistance['score']:.1f} ({ends}) of 100",
-        "speed": f"{per_hour}, compilation included",
-        "hardware": escaped(manifest["hardware"]),
-        "contact": escaped(manifest["contact"]),
-        "link": manifest["url"] and f"<{manifest['url']}>",
-        "note": escaped(manifest["note"]),
-        "madbench": manifest["benchmark"],
-    }
-    lines = [f"# {escaped(manifest['name'])}", ""]
-    lines += [f"- **{name}**: {text}" for name, text in about.items() if text]
-    scores = [
-        f"| `{c['loop']}` | {c['bias']:g} | {c['score']:.1f} | {c['finished']} of {c['planned']} |"
-        for c in summary["cells"]
-    ]
-    lines += ["", "## Resistance", "", "| loop | λ | score | loop-generations |", "|---|--:|--:|--:|", *scores]
-    lines += ["", "## The standard table", "", table.render([result], "md").rstrip(), ""]
-    lines += [
-        "## To reproduce",
-        "",
-        "```",
-        f"madbench run --task={task.name} --workdir=DIR",
-        f"madbench submit DIR --name={manifest['name']} --out=SUBMISSION",
-        "madbench check SUBMISSION",
-        "```",
-        "`madbench verify` on this directory recomputes the metrics from its samples and runs parts of it again.",
-    ]
-    return "\n".join(lines) + "\n"

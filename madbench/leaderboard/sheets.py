@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from madbench import __version__
-from madbench.leaderboard import formats, forms, score, tasks
+from madbench.leaderboard import forms, markdown, score, tasks
 from madbench.leaderboard.board import INVALIDATED, RE_RUN, SELF_REPORTED, Board, Entry, Line, Team
 from madbench.leaderboard.tasks import Task
 from madbench.report import charts, words
@@ -99,7 +99,7 @@ def submission(board: Board, entry: Entry) -> dict[str, Any]:
         "is_invalidated": entry.status == INVALIDATED,
         "url": entry.url if re.match(r"https?://[^/\s]", entry.url) else "",
         "rank": next((line for line in board.resistance(entry.task) if line.of is entry), None) if counts else None,
-        "resistance": formats.interval_text(entry.resistance) if counts else "",
+        "resistance": markdown.interval_text(entry.resistance) if counts else "",
         "scores": _scores(entry) if counts else None,
         "speed": _speed_facts(entry) if counts else [],
         "charts": charts.charts(entry.submission.result) if counts else None,

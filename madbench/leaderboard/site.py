@@ -11,7 +11,7 @@ from typing import Any
 
 from madbench import results
 from madbench.errors import UserError
-from madbench.leaderboard import formats, sheets
+from madbench.leaderboard import formats, markdown, sheets
 from madbench.leaderboard.board import Board
 from madbench.report import html
 
@@ -92,7 +92,7 @@ def build(folder: str, out: str, readme: str = "", say=lambda text: None) -> Boa
     Args:
       folder: of submissions.
       out: where the site goes.
-      readme: a file with the markers of `formats`; "" for none.
+      readme: a file with the markers of `markdown`; "" for none.
       say: gets a line about each submission.
 
     Raises:
@@ -102,9 +102,9 @@ def build(folder: str, out: str, readme: str = "", say=lambda text: None) -> Boa
 
     check(out)
     if readme:
-        formats.replaced(readme, "")
+        markdown.replaced(readme, "")
     board = boards.load(folder, say)
-    text = formats.replaced(readme, formats.markdown(board)) if readme else ""
+    text = markdown.replaced(readme, markdown.render(board)) if readme else ""
     write(pages(board), out)
     if readme:
         results.write_text(pathlib.Path(readme), text)
