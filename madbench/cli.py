@@ -28,9 +28,9 @@ USAGE = """madbench: how much synthetic data is safe? Self-consuming generative 
       the map of effective sample sizes: how much synthetic data is safe
   madbench submit DIR --name=NAME --out=SUBMISSION [--contact= --url= --hardware= --note=]
       pack a finished task for the leaderboard; of a grid in shares, name the workdirs of all
-  madbench check SUBMISSION ...
+  madbench check SUBMISSION ... [--beside=SUBMISSIONS] [--verbose]
       is it well-formed, complete, consistent
-  madbench verify SUBMISSION [--pairs=2] [--until=T] [--seed=N] [--record]
+  madbench verify SUBMISSION [--pairs=2] [--until=T] [--seed=N] [--record] [--verbose]
       computes metrics from its samples, and some of its runs, again; exit code 2 where they differ
   madbench leaderboard SUBMISSIONS --out=SITE [--readme=FILE]
       a folder of submissions as a static site, with its CSV and JSON; and as tables between the markers of a README

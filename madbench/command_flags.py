@@ -129,12 +129,14 @@ def _flags_of_verify(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("until", 0, "No generation beyond this one; 0: no limit.", 0, flag_values=values)
     flags.DEFINE_integer("seed", None, "Of their choice, to repeat a report; nobody's by default.", flag_values=values)
     flags.DEFINE_bool("record", False, "Write verification.json into the submission.", flag_values=values)
+    flags.DEFINE_bool("verbose", False, "Show every value that was compared.", flag_values=values)
     _define_cache(values)
 
 
 def _flags_of_check(values: flags.FlagValues) -> None:
     text = "A folder of submissions, none of which may have the same name or times."
     flags.DEFINE_string("beside", "", text, flag_values=values)
+    flags.DEFINE_bool("verbose", False, "Name the checks that passed, too.", flag_values=values)
 
 
 def _define_cache(values: flags.FlagValues) -> None:

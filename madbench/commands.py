@@ -114,6 +114,8 @@ def _job(argv: list[str], command: str) -> tuple[config_dict.ConfigDict, flags.F
         raise UserError("--workdir=DIR is missing")
     if values.workdir:
         _check_workdir(pathlib.Path(values.workdir))
+    if is_task and (problem := job_config.refusal(config, values.task)):
+        print(f"warning: {problem}", file=sys.stderr, flush=True)
     logging.set_verbosity(logging.ERROR)  # Orbax reports every save
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     return config, values

@@ -69,6 +69,22 @@ def read_task(name: str) -> config_dict.ConfigDict:
     return configs.from_plain(tasks.load(name).config | {"keep_samples": True})
 
 
+def refusal(config: config_dict.ConfigDict, name: str) -> str:
+    """Why a run of the task `name` under this config cannot be submitted, as a sentence; "" where it can.
+
+    Raises:
+      UserError: the config is none that could be run; one line.
+    """
+    from madbench import config as configs
+    from madbench.leaderboard import submission, tasks
+
+    resolved = configs.resolve(config)
+    why = submission.differs(resolved, tasks.load(name))
+    if not why and not resolved["keep_samples"]:
+        why = "config.keep_samples is False, and a submission has samples"
+    return why and f"{why}: this run cannot be submitted to the leaderboard"
+
+
 def override(config: config_dict.ConfigDict, argv: list[str], known: list[str]) -> config_dict.ConfigDict:
     """The config with the `--config.FIELD=VALUE` of `argv`, which may hold nothing else; `known` are other flags.
 

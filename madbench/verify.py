@@ -314,17 +314,22 @@ def record(path: str, report: dict[str, Any]) -> None:
     results.write_object(pathlib.Path(path) / submission.VERIFICATION, dict(sorted(report.items())))
 
 
-def lines(report: dict[str, Any]) -> list[str]:
-    """The report for people: a line for each value that was compared, what cannot be told, and the verdict."""
+def lines(report: dict[str, Any], verbose: bool = False) -> list[str]:
+    """The report for people: values that differ, or all; how many agree, what cannot be told, and the verdict."""
     shown = [("what", "run", "t", "metric", "claimed", "found", "difference (fd: of ln fd)", "tolerance", "")]
     for row in report["rows"]:
+        if row["ok"] and not verbose:
+            continue
         run = results.slug(row["loop"], row["bias"], row["seed"])
         numbers = (_number(row[name]) for name in ("claimed", "found", "difference", "tolerance"))
         verdict = "ok" if row["ok"] else f"NO: {row['why']}"
         shown.append((row["what"], run, str(row["generation"]), row["metric"], *numbers, verdict))
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]
-    text = text if report["rows"] else []
+    text = text if len(shown) > 1 else []
+    for what in dict.fromkeys(row["what"] for row in report["rows"]):
+        those = [row["ok"] for row in report["rows"] if row["what"] == what]
+        text.append(f"{what}: {sum(those)} of {len(those)} values agree")
     text += [f"note: {note}" for note in report["notes"]]
     verdict = "passed" if report["passed"] else f"failed: {report['reason']}"
     return [*text, f"verify {verdict} (seed {report['seed']})"]

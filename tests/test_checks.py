@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import struct
 import zipfile
@@ -671,20 +672,31 @@ def test_the_command(honest, entry, capsys):
     assert cli.main(["madbench", "check", str(honest)]) == 0
     output, error = capsys.readouterr()
     *lines, empty, outcome = output.splitlines()
-    assert lines == [f"ok      {name}" for name in checks.names()]
+    assert lines == [f"{len(checks.names())} of {len(checks.names())} checks passed"]
     assert empty == ""
     assert outcome.startswith("check passed: to submit, open a pull request")
     assert error == ""
+    assert cli.main(["madbench", "check", str(honest), "--verbose"]) == 0
+    assert capsys.readouterr().out.splitlines()[:-3] == [f"ok      {name}" for name in checks.names()]
     (entry / "config.json").write_text("{}")
     assert cli.main(["madbench", "check", str(entry)]) == 2
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[5].startswith("FAILED  hashes: config.json is not the file")
-    assert lines[-1].startswith("check failed: ")
-    blocked = [line for line in lines if line.startswith("not checked, because of these: ")]
-    assert len(blocked) == 1
-    assert "samples" in blocked[0]
+    changed, *failures, counted, _, outcome = capsys.readouterr().out.splitlines()
+    assert changed.startswith("FAILED  hashes: config.json is not the file")
+    assert all(line.startswith("FAILED  ") for line in failures)
+    assert re.fullmatch(r"\d+ of 22 checks passed; not made, because of what failed: 1\d checks", counted)
+    assert outcome.startswith("check failed: ")
+    assert cli.main(["madbench", "check", str(entry), "--verbose"]) == 2
+    assert ", samples" in capsys.readouterr().out.splitlines()[-3]
     assert cli.main(["madbench", "check"]) == 2
     assert cli.main(["madbench", "check", str(entry / "nothing")]) == 2
+
+
+def test_what_holds_and_has_a_remark_is_said(entry, capsys):
+    shutil.rmtree(entry / "samples")
+    assert cli.main(["madbench", "check", str(entry)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines[:2]] == ["ok      files", "ok      samples"]
+    assert lines[2] == "22 of 22 checks passed"
 
 
 def test_what_is_no_submission_is_called_that(tmp_path, capsys):
@@ -693,7 +705,28 @@ def test_what_is_no_submission_is_called_that(tmp_path, capsys):
     assert cli.main(["madbench", "check", str(tmp_path)]) == 2
     first, second, *_ = capsys.readouterr().out.splitlines()
     assert first.startswith(f"FAILED  links: {tmp_path} is no submission: it has no submission.json; `madbench submit`")
-    assert second.startswith("not checked, because of these: manifest, ")
+    assert second == f"0 of 22 checks passed; not made, because of what failed: {len(checks.names()) - 1} checks"
+
+
+@pytest.mark.parametrize("command", ["check", "verify"])
+def test_what_was_taken_for_a_submission_is_told_what_it_is(honest, tmp_path, capsys, command):
+    shutil.copytree(honest, tmp_path / "all" / "one")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text("")
+    for name, said in {
+        "all": f"a folder of submissions; name one in it: madbench {command} ",
+        "run": "a workdir",
+    }.items():
+        assert cli.main(["madbench", command, str(tmp_path / name)]) == 2
+        output, error = capsys.readouterr()
+        assert (output, error.count("\n")) == ("", 1)
+        assert f"{name} is {said}" in error
+
+
+def test_edited_rows_are_called_edited(entry):
+    """And not samples of other seeds, which is what follows from other rows."""
+    submissions.edit(entry / METRICS, lambda rows: rows[0].update(fd=rows[0]["fd"] * 1.01))
+    assert list(failed(entry)) == ["hashes"]
 
 
 def test_several_at_once(honest, entry, tmp_path, capsys):

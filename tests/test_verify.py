@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 import shutil
 
 import jax
@@ -132,6 +133,9 @@ def test_scaled_metrics_are_found_from_the_samples_and_from_the_re_run(place, tm
     report = verify.run(str(entry), pairs=1)
     assert (report["passed"], report["status"]) == (False, "invalidated")
     wrong = [line for line in report["rows"] if not line["ok"]]
+    shown = verify.lines(report)
+    assert [" NO: " in line for line in shown[: len(wrong) + 2]] == [False, *[True] * len(wrong), False]
+    assert len(verify.lines(report, verbose=True)) - len(shown) == len(report["rows"]) - len(wrong) > 0
     assert {line["what"] for line in wrong} == {"samples", "re-run"}
     assert {line["metric"] for line in wrong} == {metric}
     assert metric in report["reason"]
@@ -188,7 +192,10 @@ def test_the_command_records_what_the_leaderboard_shows(place, tmp_path, capsys)
     assert not (entry / submission.VERIFICATION).exists()
     assert cli.main([*command, "--pairs=1", "--until=2", "--seed=5"]) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines()[-1] == "verify passed (seed 5)"
+    counted, again, *_, last = out.splitlines()
+    assert re.fullmatch(r"samples: (\d+) of \1 values agree", counted)
+    assert again == "re-run: 6 of 6 values agree"
+    assert last == "verify passed (seed 5)"
     assert "computing the metrics" in err
     assert "running again" in err
     found = json.loads((entry / submission.VERIFICATION).read_text())

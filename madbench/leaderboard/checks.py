@@ -22,8 +22,8 @@ _CHECKS: dict[Callable[[Submission], str | None], tuple[str, ...]] = {
     form_checks.manifest: ("links",),
     form_checks.task: ("manifest",),
     form_checks.sizes: ("task",),
-    form_checks.files: ("sizes",),
-    form_checks.hashes: ("files",),
+    form_checks.hashes: ("sizes",),
+    form_checks.files: ("hashes",),  # which samples there must be follows from metrics.jsonl
     form_checks.json: ("sizes",),
     form_checks.config: ("json",),
     form_checks.schema: ("config",),
@@ -39,7 +39,7 @@ _CHECKS: dict[Callable[[Submission], str | None], tuple[str, ...]] = {
     number_checks.summary: ("cells", "ranges", "timing"),
     number_checks.band: ("cells", "finite", "ranges"),
     number_checks.twins: ("band",),
-    number_checks.samples: ("hashes", "cells", "finite"),
+    number_checks.samples: ("files", "cells", "finite"),
 }
 _BLOCKED = "not checked, because "
 _MOST = 400  # characters of a message

@@ -54,6 +54,7 @@ def mismatch(form: Any, value: Any, where: str) -> str:
     optional: tuple[str, ...] = ()
     if isinstance(form, Fields):
         form, optional = form
+    inside = f"{where} " if where.endswith(":") else f"{where}."
     if not isinstance(value, list if isinstance(form, list) else dict):
         return f"{where} is {shown(value)}, not {'a list' if isinstance(form, list) else 'an object'}"
     if isinstance(form, list):
@@ -61,15 +62,15 @@ def mismatch(form: Any, value: Any, where: str) -> str:
     elif isinstance(form, Each):
         if bad := next((name for name in value if not is_line(name)), None):
             return f"{where} has a field of the name {shown(bad)}"
-        inner = ((form.form, part, f"{where}.{shown(name)}") for name, part in value.items())
+        inner = ((form.form, part, f"{inside}{shown(name)}") for name, part in value.items())
     else:
         for name in form:
             if name not in value and name not in optional:
-                return f"{where}.{name} is missing"
+                return f"{inside}{name} is missing"
         for name in value:
             if name not in form:
-                return f"{where}.{shown(name)} is unknown"
-        inner = ((form[name], part, f"{where}.{name}") for name, part in value.items())
+                return f"{inside}{shown(name)} is unknown"
+        inner = ((form[name], part, f"{inside}{name}") for name, part in value.items())
     return next(filter(None, (mismatch(*each) for each in inner)), "")
 
 

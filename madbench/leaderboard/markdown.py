@@ -67,7 +67,7 @@ def replaced(path: str | os.PathLike, text: str) -> str:
     try:
         content = pathlib.Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise UserError(f"--readme={path} cannot be read: {error}") from None
+        raise UserError(f"--readme={path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     begin, end = content.find(BEGIN), content.find(END)
     if content.count(BEGIN) != 1 or content.count(END) != 1 or begin > end:
         raise UserError(f"--readme={path} needs a line {BEGIN} and, below it, a line {END}, each once")

@@ -52,8 +52,8 @@ def pack(
       method: against collapse, among `forms.METHODS`.
 
     Raises:
-      UserError: the workdirs are not one whole job, of a task, with its samples; a text that cannot stand on a page;
-        `out` exists; one line.
+      UserError: the workdirs are not one whole job, of a task, with its samples, or one is a submission; a text that
+        cannot stand on a page; `out` exists; one line.
     """
     out = pathlib.Path(out)
     if os.path.lexists(out):
@@ -63,10 +63,20 @@ def pack(
         if field != "hardware" or text:
             _check(forms.TEXTS[field], text, f"--{field}")
     _check(forms.METHOD, method, "method")
+    for path in map(pathlib.Path, workdirs):
+        if os.path.lexists(path / MANIFEST):
+            raise UserError(
+                f"{path} is a submission itself, and is not packed again; name the workdir that was run, or judge this "
+                f"one: madbench check {path}"
+            )
     found = [results.load(path) for path in workdirs]
     task = _task(found)
     for result in found:
-        _check(forms.ENVIRONMENT, result.environment, f"{result.path / 'environment.json'}:")
+        if problem := forms.mismatch(forms.ENVIRONMENT, result.environment, "environment.json:"):
+            raise UserError(
+                f"{result.path} was not run by this version of madbench ({problem}); "
+                f"run it again: madbench run --task={task.name} --workdir=ANOTHER_DIR"
+            )
     content, places = _unite(found, task)
     parsed = {file: files.parse_rows(file, content[file], len(task.runs) * task.config["generations"]) for file in ROWS}
     _check_complete(places, task, parsed["metrics.jsonl"])
@@ -207,8 +217,9 @@ def _samples(found: list[Result], task: tasks.Task, places: dict[tuple, pathlib.
         folder = places[tuple(run)]
         if not (folder / name).exists():
             raise UserError(
-                f"{folder} kept no samples of what the metrics saw ({name}), and they cannot be made afterwards; "
-                f"run it again: madbench run --task={task.name} --workdir=ANOTHER_DIR"
+                f"{folder} kept no samples of what the metrics saw ({name}): it was run with keep_samples=False or by "
+                f"an older madbench; they cannot be made afterwards, so run it again: madbench run --task={task.name} "
+                "--workdir=ANOTHER_DIR"
             )
         content[name] = files.read(folder, name, bound(task, name))
         files.read_array(name, content[name], *sample_form(task))
