@@ -166,6 +166,28 @@ def test_images_are_the_pixels_of_the_samples():
     assert (picture[:32, :32, 3] == 255).all()
 
 
+def test_real_images_stand_above_the_slider(tmp_path):
+    result = load(tmp_path / "w")
+    assert "<figcaption>real" not in workdir.render_page(result)  # of a workdir of an older version
+    x = np.random.default_rng(1).integers(0, 256, (6, 8, 8, 1), dtype=np.uint8)
+    np.savez(result.path / "samples" / "real.npz", x=x)
+    text = workdir.render_page(result)
+    uri = re.search(r"<figcaption>real .*?src=\"(data:image/png;base64,[^\"]+)\"", text, re.S)[1]
+    assert text.index("<figcaption>real") < text.index('id="samples-generation"')
+    assert uri == frames.of_images({("a", 1.0): {1: x}}).strips[0].frames[0].picture
+    with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as picture:
+        np.testing.assert_array_equal(np.asarray(picture)[:32:4, :32:4, 0], x[0, :, :, 0])
+
+
+def test_real_images_count_in_what_the_pictures_weigh():
+    noise = np.random.default_rng(2).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    cells = {("a", 1.0): dict.fromkeys(range(1, 21), noise)}
+    one = len(frames.of_images(cells).strips[0].frames[0].picture)
+    without, with_them = (frames.of_images(cells, 10 * one, real) for real in (None, noise))
+    assert len(without.generations) > len(with_them.generations)
+    assert len(with_them.real) == one
+
+
 @pytest.mark.parametrize("budget", [20_000, 200_000, 2_000_000])
 def test_pictures_stay_within_the_budget(budget):
     rng = np.random.default_rng(0)

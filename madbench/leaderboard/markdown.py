@@ -45,6 +45,7 @@ def render(board: Board) -> str:
             escaped(line.of.method),
             f"{line.of.per_hour:,.0f}",
             escaped(line.of.hardware),
+            line.of.status,
         ]
         for task in board.tasks
         for line in board.speed(task)
@@ -52,7 +53,7 @@ def render(board: Board) -> str:
     parts.append(
         "Speed, in loop-generations (run x generation) per hour, compilation included; ranks within each task."
     )
-    parts.append(_table(["task", "", "name", "method", "per hour", "hardware"], "lrllrl", rows))
+    parts.append(_table(["task", "", "name", "method", "per hour", "hardware", "status"], "lrllrll", rows))
     if board.invalidated:
         parts.append(f"Invalidated, and on no board: {', '.join(escaped(entry.name) for entry in board.invalidated)}.")
     return "\n\n".join(parts) + "\n"

@@ -128,6 +128,7 @@ def _team(board: Board, line: Line[Team]) -> list[Cell]:
 def _speed(board: Board, those: list[Task], root: str) -> Sheet:
     columns = [Column("Task"), Column("Rank"), Column("Name"), Column("Method")]
     columns += [Column("Per hour", True, True), Column("Without compilation", True, True), Column("Hardware")]
+    columns += [Column("Status")]
     rows = []
     for each in those:
         for line in board.speed(each):
@@ -142,6 +143,7 @@ def _speed(board: Board, those: list[Task], root: str) -> Sheet:
                     number_cell(speed["per_hour"], "{:,.0f}"),
                     number_cell(speed["per_hour_compiled"], "{:,.0f}"),
                     Cell(line.of.hardware, line.of.hardware.casefold(), detail=found),
+                    _status(line.of),
                 ]
             )
     if root:  # the page of one task

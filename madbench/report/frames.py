@@ -62,6 +62,7 @@ class Frames:
       generations: that the slider goes through.
       width, height: of every picture: pixels of images, units of charts.
       note: what is not shown; may be "".
+      real: a data URI of real images, to compare with; "" for none.
       truth: of charts, the paths of the true density, from the widest region to the densest.
       x_ticks, y_ticks: of charts, (coordinate, text).
     """
@@ -72,6 +73,7 @@ class Frames:
     width: int
     height: int
     note: str
+    real: str = ""
     truth: list[str] = dataclasses.field(default_factory=list)
     x_ticks: list[tuple[float, str]] = dataclasses.field(default_factory=list)
     y_ticks: list[tuple[float, str]] = dataclasses.field(default_factory=list)
@@ -96,18 +98,21 @@ def is_points(samples: Cells) -> bool:
 # ---- images ----------------------------------------------------------------------------------------------------------
 
 
-def of_images(samples: Cells, budget: int = BUDGET) -> Frames:
+def of_images(samples: Cells, budget: int = BUDGET, real: np.ndarray | None = None) -> Frames:
     """The fixed-noise samples as images, as many generations as the budget holds.
 
     Args:
       samples: uint8 `[n, height, width, channels]`, 1 or 3 channels, alike in all cells.
       budget: in bytes of the page.
+      real: images of the data, likewise, of which as many are shown; None for none.
     """
     numbers = sorted({t for each in samples.values() for t in each})
     n = max(len(x) for each in samples.values() for x in each.values())
     # the last generation is as heavy as any, or nearly so
     weights = {k: sum(len(_sheet(each[max(each)], k)[0]) for each in samples.values()) for k in _fewer(n)}
     shown = next((k for k, weight in weights.items() if weight * min(len(numbers), _FEW) <= budget), 1)
+    beside = "" if real is None else _sheet(real, shown)[0]
+    budget -= len(beside)
     kept = _thin(numbers, max(2, budget // max(weights[shown], 1)))
     while True:
         sheets = {cell: {t: _sheet(each[t], shown) for t in kept if t in each} for cell, each in samples.items()}
@@ -116,7 +121,7 @@ def of_images(samples: Cells, budget: int = BUDGET) -> Frames:
         kept = _thin(numbers, max(2, len(kept) * 3 // 4))
     strips = [_strip(cell, [Frame(t, uri) for t, (uri, _) in each.items()]) for cell, each in sheets.items()]
     width, height = next(size for each in sheets.values() for _, size in each.values())
-    return Frames("images", strips, kept, width, height, _note(numbers, kept, n, shown))
+    return Frames("images", strips, kept, width, height, _note(numbers, kept, n, shown), beside)
 
 
 def _fewer(n: int) -> list[int]:
@@ -173,7 +178,15 @@ def of_points(samples: Cells, axes: np.ndarray, density: np.ndarray, budget: int
     ]
     note = _note(numbers, kept, 0, 0)
     return Frames(
-        "plane" if len(axes) == 2 else "line", strips, kept, _WIDTH, height, note, truth, _ticks(axes[0]), y_ticks
+        "plane" if len(axes) == 2 else "line",
+        strips,
+        kept,
+        _WIDTH,
+        height,
+        note,
+        truth=truth,
+        x_ticks=_ticks(axes[0]),
+        y_ticks=y_ticks,
     )
 
 

@@ -20,13 +20,19 @@ from madbench.results import MetricInfo, Result, bias_text
 _BESIDE = 4
 
 
-def render(result: Result, samples: frames.Cells, truth: tuple[np.ndarray, np.ndarray] | None) -> str:
+def render(
+    result: Result,
+    samples: frames.Cells,
+    truth: tuple[np.ndarray, np.ndarray] | None,
+    real: np.ndarray | None = None,
+) -> str:
     """The page; the same text for the same results.
 
     Args:
       result: a workdir.
       samples: (loop, λ) -> generation -> images `[n, height, width, channels]` or points `[n, d]`; may be empty.
       truth: (axes, density) of points, where known.
+      real: images of the data, of the form of the samples, where known.
 
     Raises:
       ResultError: the workdir does not say what was planned; one line.
@@ -34,7 +40,7 @@ def render(result: Result, samples: frames.Cells, truth: tuple[np.ndarray, np.nd
     table = aggregate([result])
     shown = None
     if frames.is_images(samples):
-        shown = frames.of_images(samples)
+        shown = frames.of_images(samples, real=real)
     elif frames.is_points(samples) and truth is not None:
         shown = frames.of_points(samples, *truth)
     task = _task(result)

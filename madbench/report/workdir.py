@@ -20,24 +20,22 @@ def write(result: Result) -> list[str]:
     """
     written = table.write(result) + pictures.save(curves.plot(result), result.path, "curves")
     samples = load_samples(result)
-    truth = load_truth(result)
+    truth, real = load_truth(result), load_real(result)
     if frames.is_images(samples):
         longest = max(samples.values(), key=len)
         stacked = {cell: np.stack(list(arrays.values())) for cell, arrays in samples.items()}
-        file = result.path / "samples" / "real.npz"
-        real = _read(file, "x") if file.is_file() else None
         written += pictures.save(grid.plot(stacked, real=real, generations=list(longest)), result.path, "samples")
     if frames.is_points(samples) and truth:
         cell, seed = planned(result)[0], result.config["seeds"][0]
         title = f"{cell.task}, {cell.model}: samples of seed {seed}"
         written += pictures.save(drift.plot(samples, *truth, title=title), result.path, "drift")
-    results.write_text(result.path / PAGE, page.render(result, samples, truth))
+    results.write_text(result.path / PAGE, page.render(result, samples, truth, real))
     return [*written, PAGE]
 
 
 def render_page(result: Result) -> str:
     """The page by itself; writes nothing."""
-    return page.render(result, load_samples(result), load_truth(result))
+    return page.render(result, load_samples(result), load_truth(result), load_real(result))
 
 
 def load_samples(result: Result) -> Samples:
@@ -55,6 +53,12 @@ def load_samples(result: Result) -> Samples:
         if files:
             found[cell["loop"], cell["bias"]] = {t: _read(files[t], "x") for t in sorted(files)}
     return found
+
+
+def load_real(result: Result) -> np.ndarray | None:
+    """Images of the data, `[n, height, width, channels]`, to stand beside those of `load_samples`; None for none."""
+    path = result.path / "samples" / "real.npz"
+    return _read(path, "x") if path.is_file() else None
 
 
 def load_truth(result: Result) -> tuple[np.ndarray, np.ndarray] | None:
