@@ -6,7 +6,8 @@ import re
 from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "madbench/__init__.py").read_text())[1]
+INIT = (HERE / "madbench/__init__.py").read_text()
+VERSION, URL = (re.search(rf'^{name} = "(.+)"', INIT, re.MULTILINE)[1] for name in ("__version__", "REPOSITORY"))
 
 setup(
     name="madbench",
@@ -15,6 +16,7 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    url=URL,
     python_requires=">=3.12",
     packages=find_packages(include=["madbench", "madbench.*"]),
     package_data={

@@ -52,7 +52,7 @@ def check(argv: list[str]) -> int:
     print(
         "\ncheck failed: the lines that begin with FAILED say why"
         if failed
-        else f"\ncheck passed: to submit, open a pull request that adds {each} as a folder of submissions/"
+        else f"\ncheck passed: to submit, open a pull request that adds {each} to submissions/ (see its README.md)"
     )
     return 2 if failed else 0
 

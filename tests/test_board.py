@@ -276,7 +276,7 @@ def test_markdown_escapes_texts(one):
     for part in ("<script", "a|b", "`", "*d", "_e", "[f]", "http://", "@h", "www.", "\\"):
         assert part not in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in lines[-3:]} == {7}
+    assert {line.count("|") for line in lines[-3:]} == {8}
 
 
 @pytest.mark.parametrize(

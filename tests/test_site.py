@@ -12,11 +12,13 @@ import pytest
 import submissions
 import test_checks_fuzz as fuzz
 
+from madbench import REPOSITORY
 from madbench.errors import UserError
 from madbench.leaderboard import board as boards
-from madbench.leaderboard import site
+from madbench.leaderboard import forms, markdown, site
 
 DATA = ("leaderboard.csv", "leaderboard.json", "curves.csv", "curves.json")
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{7*7}}"
 
 
@@ -69,6 +71,9 @@ def test_every_link_leads_somewhere_within_the_site(pages):
         links = [attrs["href"] for tag, attrs in page.elements if tag == "a"]
         assert len(links) > 2
         for link in links:
+            if link.startswith(REPOSITORY):
+                assert link == REPOSITORY or (ROOT / link.removeprefix(f"{REPOSITORY}/blob/main/")).is_file()
+                continue
             parts = urllib.parse.urlsplit(link)
             assert not parts.scheme
             assert not parts.netloc
@@ -151,7 +156,7 @@ def test_texts_of_submissions_are_never_markup(hostile, task):
         assert [attrs.get("id") for tag, attrs in page.elements if tag == "script"] == list(ours)
         assert not [a for _, a in page.elements for key in a if key.startswith("on")]
         for tag, attrs in page.elements:
-            if tag == "a" and ":" in attrs["href"]:
+            if tag == "a" and ":" in attrs["href"] and not attrs["href"].startswith(REPOSITORY):
                 assert attrs == {"href": "https://x.example/?a=%22&b=1", "rel": "nofollow noopener noreferrer"}
     valid = Read(found["submissions/valid.html"])
     assert valid.text.count(HOSTILE) >= 8  # shown as it is: three texts, device, platform, version, the verification
@@ -267,3 +272,20 @@ def test_a_site_that_cannot_be_written_leaves_the_old_one(pages, tmp_path, monke
         site.write({"index.html": "new"}, out)
     assert content(out) == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["site"]
+
+
+def test_the_site_says_what_the_boards_show_while_there_is_no_method(board, monkeypatch):
+    assert forms.METHODS == ("none",)  # else this test, and what it is about, have had their day
+    assert markdown.ONLY_NONE in Read(site.pages(board)["index.html"]).text
+    assert markdown.render(board).startswith(f"{markdown.ONLY_NONE}\n\n")
+    monkeypatch.setattr(forms, "METHODS", ("none", "magic"))
+    assert "next version" not in site.pages(board)["index.html"] + markdown.render(board)
+
+
+def test_the_speed_board_says_the_status(board, task):
+    for page in ("index.html", "tasks/tiny.html"):
+        text = site.pages(board)[page]
+        table = re.search(r"<caption[^>]*>Loop-generations per hour.*?</table>", text, re.S)[0]
+        rows = re.findall(r"<tr>(.*?)</tr>", table.partition("<tbody>")[2], re.S)
+        shown = [re.findall(r'class="badge \w+">([^<]+)<', row) for row in rows]
+        assert shown == [[line.of.status] for line in board.speed(task)]

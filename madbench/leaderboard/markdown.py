@@ -5,18 +5,23 @@ import pathlib
 import re
 
 from madbench.errors import UserError
-from madbench.leaderboard import score
+from madbench.leaderboard import forms, score
 from madbench.leaderboard.board import Board
 
 BEGIN, END = "<!-- madbench:leaderboard begin -->", "<!-- madbench:leaderboard end -->"
 MISSING = "—"
+ONLY_NONE = (
+    "Strategies against collapse come with the next version: until then the method of every row is none, and the "
+    "boards show what the loops by themselves keep of quality and diversity, and how fast they ran on whose hardware."
+)
 
 
 def render(board: Board) -> str:
     """Both boards as tables; between markers, see `replaced`."""
     tasks = [task.name for task in board.tasks]
     confidence = f"{100 * score.CONFIDENCE:g} %"
-    parts = [f"Resistance, in [0, 100]; {confidence} intervals over the seeds. A task not submitted counts 0."]
+    parts = [ONLY_NONE] if forms.METHODS == ("none",) else []
+    parts += [f"Resistance, in [0, 100]; {confidence} intervals over the seeds. A task not submitted counts 0."]
     rows = []
     for line in board.overall:
         team = line.of

@@ -28,7 +28,7 @@ def index(board: Board) -> dict[str, Any]:
         "invalidated": _invalidated(board.invalidated, ""),
         "near": any(line.is_near for line in board.overall),
         "confidence": percent(score.CONFIDENCE),
-        "methods": list(forms.METHODS),
+        "only_none": markdown.ONLY_NONE if forms.METHODS == ("none",) else "",
         "example": board.tasks[0].name if board.tasks else tasks.names()[0],
         "version": __version__,
     }

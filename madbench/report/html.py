@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from madbench import __version__
+from madbench import REPOSITORY, __version__
 
 FOLDER = pathlib.Path(__file__).parent / "templates"
 
@@ -103,6 +103,7 @@ def _environment(folders: tuple[pathlib.Path, ...]) -> jinja2.Environment:
         "script": markupsafe.Markup(script),
         "policy": "; ".join((*policy, *hashes)),
         "benchmark": __version__,
+        "repository": REPOSITORY,
     }
     return environment
 
