@@ -56,7 +56,8 @@ def render(board: Board) -> str:
         for line in board.speed(task)
     ]
     parts.append(
-        "Speed, in loop-generations (run x generation) per hour, compilation included; ranks within each task."
+        "Speed, in loop-generations (run x generation) per hour, compilation included, as the submitter measured it; "
+        "ranks within each task. The status is that of the metrics."
     )
     parts.append(_table(["task", "", "name", "method", "per hour", "hardware", "status"], "lrllrll", rows))
     if board.invalidated:
