@@ -20,15 +20,13 @@ import numpy as np
 from madbench import __version__, display, experiment, grid, results
 from madbench import config as configs
 from madbench.errors import UserError
-from madbench.leaderboard import agreement, checks, submission
-from madbench.leaderboard.board import INVALIDATED, RE_RUN
+from madbench.leaderboard import agreement, checks, leaning, submission
+from madbench.leaderboard.board import INVALIDATED, RE_RUN, RE_RUN_OTHER
 from madbench.leaderboard.tasks import Task
 from madbench.metrics import Comparison, Evaluator, features
 from madbench.metrics.features import Extractor
 
-SCHEMA = 1
-# Of the tolerance, and of how many values, by which a re-run is said to lean: measured honest ones keep below 0.2.
-_LEANING, _FEWEST = 0.5, 4
+SCHEMA = 2
 Say = Callable[[str], None]
 
 
@@ -54,10 +52,10 @@ def run(
       show: where the progress of the re-run goes; nowhere by default.
 
     Returns:
-      Plain JSON: "schema", "benchmark", "submission_sha256", "task", "task_sha256", "device", "seed", "pairs", "rule",
-      "samples", "rows" (a line for each metric of each row that was compared, see `agreement.judge`), "notes" (what it
-      cannot tell), "passed", "status" ("re-run" or "invalidated"; None where nothing was re-run and nothing was wrong)
-      and "reason".
+      Plain JSON: "schema", "benchmark", "submission_sha256", "task", "task_sha256", "device", "seed", "pairs", "runs"
+      (of the task), "rule", "samples", "rows" (a line for each metric of each row that was compared, see
+      `agreement.judge`), "leaning" (see `leaning.judge`), "notes" (what it cannot tell), "passed", "status" (one of
+      `board.STATUSES`; None where no generation after the first was re-run and nothing was wrong) and "reason".
 
     Raises:
       UserError: it cannot be read, or nothing of it can be verified here; one line.
@@ -80,9 +78,11 @@ def run(
         "device": {"kind": device.device_kind, "platform": device.platform, "count": jax.device_count()},
         "seed": seed,
         "pairs": [],
+        "runs": 0,
         "rule": "",
         "samples": "",
         "rows": [],
+        "leaning": [],
         "notes": [],
     }
     given = submission.Submission(folder)
@@ -96,6 +96,7 @@ def run(
     report |= {
         "task": task.id,
         "task_sha256": task.sha256,
+        "runs": len(task.runs),
         "rule": agreement.rule(given.result.environment, report["device"]),
     }
     report["samples"] = "recomputed" if given.samples else "left out"
@@ -111,8 +112,8 @@ def run(
     if chosen:
         say(_cost(chosen, task, given.timing))
         report["rows"] += _rerun(chosen, rows, task, report["rule"], cache, show or display.Nothing())
-    report["notes"] += _leaning(report["rows"], task)
-    if _sha256(folder) != report["submission_sha256"]:
+    report["leaning"] = leaning.judge(report["rows"], task.evaluator["metrics"])
+    if submission.Submission(folder).manifest_bytes != given.manifest_bytes:
         raise UserError(f"{path} was changed while it was verified; run it again")
     return _verdict(report, "")
 
@@ -267,28 +268,6 @@ def _notes(report: dict[str, Any], task: Task, given: submission.Submission) -> 
     return notes
 
 
-def _leaning(rows: list[dict[str, Any]], task: Any) -> list[str]:
-    """A note for each metric of which the submission is better than its re-run on the whole, after generation 1.
-
-    Each value may be within its tolerance then; but rounding and luck fall on either side.
-    """
-    notes = []
-    for name, info in task.evaluator["metrics"].items():
-        better = -1 if info["direction"] == "lower" else 1
-        shares = [
-            better * row["difference"] / row["tolerance"]
-            for row in rows
-            if row["what"] == "re-run" and row["metric"] == name and row["generation"] > 1
-            if row["difference"] is not None
-        ]
-        if len(shares) >= _FEWEST and (mean := sum(shares) / len(shares)) > _LEANING:
-            notes.append(
-                f"{name} leans to the submission's side: of {len(shares)} values after generation 1, the mean is "
-                f"better by {mean:.0%} of the tolerance; look again with more --pairs, and on its kind of device"
-            )
-    return notes
-
-
 def _verdict(report: dict[str, Any], reason: str) -> dict[str, Any]:
     """The report with "passed", "status" and "reason"."""
     wrong = [line for line in report["rows"] if not line["ok"]]
@@ -299,7 +278,12 @@ def _verdict(report: dict[str, Any], reason: str) -> dict[str, Any]:
             f"{first['what']}: {len(wrong)} of {len(report['rows'])} values differ; {first['metric']} of {name} is "
             f"{_number(first['claimed'])} and was found {_number(first['found'])}: {first['why']}"
         )
-    status = INVALIDATED if reason else RE_RUN if report["pairs"] else None
+    leans = [found for found in report["leaning"] if not found["ok"]]
+    if leans and not reason:
+        reason = f"re-run: {leaning.sentence(leans[-1])}"
+    later = any(line["what"] == "re-run" and line["generation"] > 1 for line in report["rows"])
+    re_run = RE_RUN if report["rule"] == agreement.SAME else RE_RUN_OTHER
+    status = INVALIDATED if reason else re_run if later else None
     return report | {"passed": not reason, "status": status, "reason": reason}
 
 
@@ -310,7 +294,7 @@ def record(path: str, report: dict[str, Any]) -> None:
       UserError: it says nothing that the leaderboard could show; one line.
     """
     if report["status"] is None:
-        raise UserError("--record needs a re-run: leave --pairs at 1 or more")
+        raise UserError("--record needs a re-run of generation 2 or later: leave --pairs at 1 or more, --until at 2")
     results.write_object(pathlib.Path(path) / submission.VERIFICATION, dict(sorted(report.items())))
 
 
@@ -330,6 +314,10 @@ def lines(report: dict[str, Any], verbose: bool = False) -> list[str]:
     for what in dict.fromkeys(row["what"] for row in report["rows"]):
         those = [row["ok"] for row in report["rows"] if row["what"] == what]
         text.append(f"{what}: {sum(those)} of {len(those)} values agree")
+    for found in report["leaning"]:
+        verdict = "ok" if found["ok"] else "NO"
+        mean, most = (f"{found[name] / leaning.DEVIATIONS:+.0%}" for name in ("mean", "limit"))
+        text.append(f"leaning: {found['metric']} {mean} of the tolerance, at most {most}: {verdict}")
     text += [f"note: {note}" for note in report["notes"]]
     verdict = "passed" if report["passed"] else f"failed: {report['reason']}"
     return [*text, f"verify {verdict} (seed {report['seed']})"]
@@ -337,7 +325,3 @@ def lines(report: dict[str, Any], verbose: bool = False) -> list[str]:
 
 def _number(value: float | None) -> str:
     return "—" if value is None else f"{value:.5g}"
-
-
-def _sha256(folder: pathlib.Path) -> str:
-    return hashlib.sha256((folder / submission.MANIFEST).read_bytes()).hexdigest()

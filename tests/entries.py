@@ -16,7 +16,7 @@ def folder(path: pathlib.Path) -> pathlib.Path:
     close     falls a little short of it, in one seed: their intervals overlap
     twin      has the same scores as "fading", to the last digit shown
     fading    loses as `submissions.rows` does
-    rerun     likewise, and a verification says that it was seen again
+    rerun     likewise, and a verification says that one of its runs was seen again
     broken    was edited after it was packed
     refuted   a verification says that its numbers are wrong
     stale     a verification is of another state of it
@@ -39,17 +39,28 @@ def folder(path: pathlib.Path) -> pathlib.Path:
 
 def verify(path: pathlib.Path, status: str, **fields) -> None:
     """verification.json, as `madbench verify --record` writes it."""
+    pair = {"loop": "fully_synthetic", "bias": 1.0, "seed": 0, "generation": 2}
+    metrics = ("fd", "precision", "recall")
+    seen = [
+        {"what": what, **pair, "generation": t, "metric": metric, "ok": True}
+        for what in ("samples", "re-run")
+        for t in (1, 2)
+        for metric in metrics
+    ]
     record = {
-        "schema": 1,
+        "schema": 2,
         "benchmark": "0.1.0",
         "submission_sha256": hashlib.sha256((path / "submission.json").read_bytes()).hexdigest(),
-        "device": {"kind": "Slide Rule", "platform": "cpu", "count": 1},
+        "device": {"kind": "Abacus 9", "platform": "cpu", "count": 1},
         "seed": 7,
-        "pairs": [{"loop": "fully_synthetic", "bias": 1.0, "seed": 0, "generation": 2}],
+        "pairs": [pair],
+        "runs": 12,
         "rule": "same kind of device",
         "samples": "recomputed",
-        "rows": [{}] * 12,
+        "rows": seen,
+        "leaning": [],
         "notes": ["one of twelve runs"],
+        "passed": status != "invalidated",
         "status": status,
         "reason": "",
         **fields,

@@ -13,7 +13,7 @@ import submissions
 from madbench import cli
 from madbench.errors import UserError
 from madbench.leaderboard import board as boards
-from madbench.leaderboard import checks, formats, markdown, score
+from madbench.leaderboard import checks, formats, markdown, score, sheets
 from madbench.leaderboard.files import one_line
 
 
@@ -141,6 +141,17 @@ def test_the_status_of_a_team_is_its_least_certain(board):
 
     assert team("re-run", "re-run") == "re-run"
     assert team("re-run", "self-reported") == "self-reported"
+    assert team("re-run", "re-run (other device)") == "re-run (other device)"
+
+
+def test_how_much_was_seen_again_stands_beside_the_status(board):
+    shown = {e.folder: e.evidence for e in board.entries}
+    assert {name: text for name, text in shown.items() if text} == {"rerun": "1 of 12 runs"}
+    rerun = entry(board, "rerun")
+    assert boards.Team("a", "none", {"x": rerun, "y": rerun}, {}).evidence == "2 of 24 runs"
+    assert boards.Team("a", "none", {"x": rerun, "y": entry(board, "fading")}, {}).evidence == ""
+    details = {line[1].text: line[-1].detail for line in sheets.index(board)["resistance"].rows}
+    assert details == {e.name: e.evidence for e in board.entries if e.status != "invalidated"}
 
 
 @pytest.mark.parametrize(
@@ -176,14 +187,69 @@ def test_what_was_found_wrong_stays_so_whatever_its_author_edits(one):
 
 
 def test_a_verification_of_odd_values_shows_no_more_than_lines(one):
-    odd = {"seed": "7", "pairs": 3, "rows": {}, "device": ["x"], "rule": {"a": 1}, "notes": [1, "a\nb", "c" * 999]}
-    entries.verify(one / "honest", "re-run", **odd)
+    odd = {"seed": "7", "device": {"kind": ["x"]}, "rule": {"a": 1}, "notes": [1, "a\nb", "c" * 999]}
+    entries.verify(one / "honest", "re-run", **odd, samples=None, benchmark=3)
     (found,) = boards.load(one).entries
-    assert found.status == "re-run"
+    assert found.status == "re-run (other device)"
     facts = found.verification
-    assert (facts["seed"], facts["runs"], facts["values"], facts["device"], facts["rule"]) == (None, 0, 0, "", "")
+    assert (facts["seed"], facts["runs"], facts["task_runs"], facts["device"], facts["rule"]) == (None, 1, 12, "", "")
     assert facts["notes"][:2] == ["", "a\N{REPLACEMENT CHARACTER}b"]
     assert len(facts["notes"][2]) == 401
+
+
+PAIR = {"loop": "fully_synthetic", "bias": 1.0, "seed": 0, "generation": 2}
+VALUE = {"what": "re-run", **PAIR, "metric": "fd", "ok": True}
+FIRST = {"generation": 1}
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"passed": False}, "does not say that all agreed"),
+        ({"passed": None}, "does not say that all agreed"),
+        ({"passed": 1}, "does not say that all agreed"),
+        ({"pairs": []}, "does not name each run"),
+        ({"pairs": 3}, "does not name each run"),
+        ({"pairs": [7]}, "names no pairs"),
+        ({"rows": []}, "does not name each run"),
+        ({"rows": {}}, "does not name each run"),
+        ({"rows": [[]]}, "names no pairs"),
+        ({"rows": [VALUE, VALUE | {"ok": False}]}, "names values that do not agree"),
+        ({"rows": [VALUE | {"ok": "yes"}]}, "names values that do not agree"),
+        ({"rows": [VALUE | {"what": "samples"}]}, "does not name each run"),
+        ({"rows": [VALUE | {"seed": [0]}]}, "does not name each run"),
+        ({"pairs": [PAIR, PAIR]}, "does not name each run that was computed again once"),
+        ({"pairs": [PAIR, PAIR | {"seed": 1}]}, "does not name each run"),
+        ({"pairs": [PAIR | {"seed": 99}], "rows": [VALUE | {"seed": 99}]}, "does not name each run"),
+        ({"pairs": [PAIR | FIRST], "rows": [VALUE | FIRST]}, "is of generation 1 alone"),
+    ],
+)
+def test_a_re_run_that_shows_too_little_does_not_count(one, fields, said):
+    entries.verify(one / "honest", "re-run", **fields)
+    (found,) = boards.load(one).entries
+    assert (found.status, found.verification, found.evidence) == ("self-reported", None, "")
+    assert found.reason.startswith("its verification does not count: verification.json ")
+    assert said in found.reason
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"device": {"kind": "Slide Rule", "platform": "cpu"}},  # whatever it calls its rule
+        {"device": {"kind": "Abacus 9"}},
+        {"device": None},
+        {"rule": "another kind of device"},
+        {"status": "re-run (other device)", "rule": "another kind of device"},
+    ],
+)
+def test_a_re_run_on_another_kind_of_device_is_called_that(one, fields):
+    entries.verify(one / "honest", **{"status": "re-run", **fields})
+    board = boards.load(one)
+    (found,) = board.entries
+    assert (found.status, found.evidence, found.compared) == ("re-run (other device)", "1 of 12 runs", (1, 12))
+    assert '"status": "re-run (other device)"' in formats.to_json(board)
+    assert "re-run (other device)" in formats.to_csv(board)
+    assert "re-run (other device)" in sheets.index(board)["resistance"].rows[0][-1].text
 
 
 def test_what_cannot_be_read_is_shown_as_invalidated(one):

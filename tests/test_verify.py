@@ -343,25 +343,3 @@ def test_a_row_that_is_missing_or_holds_no_numbers_does_not_agree():
         assert [line["ok"] for line in lines] == [False, False]
         assert all(line["why"] for line in lines)
         json.dumps(lines, allow_nan=False)
-
-
-def test_what_leans_to_the_good_side_is_said():
-    task = type(
-        "Task", (), {"evaluator": {"metrics": {"fd": {"direction": "lower"}, "recall": {"direction": "higher"}}}}
-    )
-
-    def rows(fd, recall):
-        each = {"what": "re-run", "tolerance": 0.3}
-        return [
-            each | {"metric": name, "generation": t, "difference": value}
-            for name, value in (("fd", fd), ("recall", recall))
-            for t in range(1, 6)
-        ]
-
-    assert verify._leaning(rows(0.29, 0.1), task) == []  # worse, and a little better
-    (note,) = verify._leaning(rows(-0.29, -0.29), task)
-    assert note.startswith(
-        "fd leans to the submission's side: of 4 values after generation 1, the mean is better by 97%"
-    )
-    assert len(verify._leaning(rows(-0.29, 0.29), task)) == 2
-    assert verify._leaning(rows(-0.29, 0.29)[:3], task) == []

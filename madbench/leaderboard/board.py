@@ -14,13 +14,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from madbench.errors import UserError
-from madbench.leaderboard import checks, files, score, tasks
+from madbench.leaderboard import agreement, checks, files, score, tasks
 from madbench.leaderboard.checks import Finding
 from madbench.leaderboard.files import one_line
 from madbench.leaderboard.submission import VERIFICATION, Submission
 from madbench.leaderboard.tasks import Task
+from madbench.results import PLACE, place
 
-SELF_REPORTED, RE_RUN, INVALIDATED = STATUSES = ("self-reported", "re-run", "invalidated")
+# The least certain first. The second: by a kind of device that the submission does not name, with wider tolerances.
+STATUSES = ("self-reported", "re-run (other device)", "re-run", "invalidated")
+SELF_REPORTED, RE_RUN_OTHER, RE_RUN, INVALIDATED = STATUSES
 DECIMALS, SPEED_DECIMALS = 1, 0  # of a score and of a speed, as shown: what reads the same ranks the same
 
 MOST_RECORD = 1 << 20  # bytes
@@ -64,6 +67,17 @@ class Entry:
     verification: dict[str, Any] | None = None
 
     @property
+    def compared(self) -> tuple[int, int]:
+        """Runs that were computed again, and all of its task; (0, 0) where none were."""
+        is_seen = self.status in (RE_RUN, RE_RUN_OTHER)
+        return (self.verification["runs"], len(self.task.runs)) if is_seen else (0, 0)
+
+    @property
+    def evidence(self) -> str:
+        """What stands beside the status: "2 of 60 runs", or ""."""
+        return _share(*self.compared)
+
+    @property
     def resistance(self) -> dict[str, float]:
         """{score, low, high}, of an entry that counts."""
         return self.summary["resistance"]
@@ -87,6 +101,17 @@ class Team:
     def status(self) -> str:
         """That of its least certain entry."""
         return min((entry.status for entry in self.entries.values()), key=STATUSES.index)
+
+    @property
+    def evidence(self) -> str:
+        """As `Entry.evidence`, of all its runs, where all its entries were seen again."""
+        if self.status not in (RE_RUN, RE_RUN_OTHER):
+            return ""
+        return _share(*map(sum, zip(*(entry.compared for entry in self.entries.values()), strict=True)))
+
+
+def _share(seen: int, of: int) -> str:
+    return f"{seen} of {of} {'run' if of == 1 else 'runs'}" if of else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +216,7 @@ def judge(path: pathlib.Path, slug: str) -> Entry:
     if failed := [finding for finding in findings if not finding.ok]:
         return dataclasses.replace(entry, reason=f"check {failed[0].name}: {failed[0].message}")
     digest = hashlib.sha256(found.manifest_bytes).hexdigest()
-    status, reason, record = verification(path, digest)
+    status, reason, record = verification(found, digest)
     entry = dataclasses.replace(entry, status=status, reason=reason, sha256=digest, verification=record)
     if status == INVALIDATED:
         return entry
@@ -202,31 +227,69 @@ def judge(path: pathlib.Path, slug: str) -> Entry:
     return dataclasses.replace(entry, submission=found, summary=summary, speed_refusal=refusal)
 
 
-def verification(path: pathlib.Path, digest: str) -> tuple[str, str, dict[str, Any] | None]:
+def verification(found: Submission, digest: str) -> tuple[str, str, dict[str, Any] | None]:
     """Status, reason and facts by `verification.json`, which counts for the submission.json of this sha256 alone.
 
     One that does not count leaves the entry self-reported, and the reason says why. But what was found wrong stays so
     until it is verified again: else its author could undo that by a byte.
+
+    Args:
+      found: passes its checks.
+      digest: sha256 of its submission.json.
     """
-    if not os.path.lexists(path / VERIFICATION):
+    if not os.path.lexists(found.path / VERIFICATION):
         return SELF_REPORTED, "", None
     try:
-        record = files.parse(VERIFICATION, files.read(path, VERIFICATION, MOST_RECORD))
+        record = files.parse(VERIFICATION, files.read(found.path, VERIFICATION, MOST_RECORD))
         is_stale = not isinstance(record, dict) or record.get("submission_sha256") != digest
         if is_stale and isinstance(record, dict) and record.get("status") == INVALIDATED:
             reason = f"verify, of an earlier submission.json: {record.get('reason')}; to be verified again"
-            return INVALIDATED, one_line(reason, 400), _facts(record)
+            return INVALIDATED, one_line(reason, 400), _facts(record, found)
         if is_stale:
             raise UserError(f"{VERIFICATION} is of another submission.json than this one")
-        if record.get("status") not in (RE_RUN, INVALIDATED):
+        if record.get("status") == INVALIDATED:
+            return INVALIDATED, one_line(f"verify: {record.get('reason')}", 400), _facts(record, found)
+        if record.get("status") not in (RE_RUN, RE_RUN_OTHER):
             raise UserError(f"{VERIFICATION} names no status")
+        if lacking := _lacking(record, found):
+            raise UserError(f"{VERIFICATION} {lacking}")
     except UserError as error:
         return SELF_REPORTED, f"its verification does not count: {error}", None
-    reason = one_line(f"verify: {record.get('reason')}", 400) if record["status"] == INVALIDATED else ""
-    return record["status"], reason, _facts(record)
+    device = record.get("device")
+    there = {name: device.get(name) if isinstance(device, dict) else None for name in ("kind", "platform")}
+    is_same = record.get("rule") == agreement.rule(found.result.environment, there) == agreement.SAME
+    return RE_RUN if is_same else RE_RUN_OTHER, "", _facts(record, found)
 
 
-def _facts(record: dict[str, Any]) -> dict[str, Any]:
+def _lacking(record: dict[str, Any], found: Submission) -> str:
+    """What a record of a re-run lacks, as the end of a sentence; "" where it shows what it says."""
+    if record.get("passed") is not True:
+        return "does not say that all agreed"
+    parts = {name: value if isinstance(value := record.get(name), list) else [] for name in ("pairs", "rows")}
+    if not all(isinstance(part, dict) for part in (*parts["pairs"], *parts["rows"])):
+        return "names no pairs of run and generation, or no values"
+    if not all(row.get("ok") is True for row in parts["rows"]):
+        return "names values that do not agree"
+    seen = {_place(row) for row in parts["rows"] if row.get("what") == "re-run"}
+    pairs, planned = {_place(pair) for pair in parts["pairs"]}, {place(row) for row in found.rows}
+    if (
+        not pairs
+        or not pairs <= seen
+        or not pairs <= planned
+        or len({pair[:3] for pair in pairs}) < len(parts["pairs"])
+    ):
+        return "does not name each run that was computed again once, with values of it"
+    if not any(pair[3] > 1 for pair in pairs):
+        return "is of generation 1 alone, which no method can change"
+    return ""
+
+
+def _place(row: dict[str, Any]) -> tuple:
+    """As `results.place`, of whatever: what is no place is none of the task's."""
+    return tuple(str(value) if isinstance(value := row.get(name), (dict, list)) else value for name in PLACE)
+
+
+def _facts(record: dict[str, Any], found: Submission) -> dict[str, Any]:
     """What is shown of a record: numbers and lines of text, whatever stands in it."""
 
     def listed(name: str) -> list:
@@ -237,6 +300,7 @@ def _facts(record: dict[str, Any]) -> dict[str, Any]:
         "benchmark": one_line(record.get("benchmark")),
         "device": one_line(device.get("kind")),
         "runs": len(listed("pairs")),
+        "task_runs": len(found.task.runs),
         "values": len(listed("rows")),
         "rule": one_line(record.get("rule")),
         "samples": one_line(record.get("samples")),

@@ -6,13 +6,13 @@ from typing import Any
 
 from madbench import __version__
 from madbench.leaderboard import forms, markdown, score, tasks
-from madbench.leaderboard.board import INVALIDATED, RE_RUN, SELF_REPORTED, Board, Entry, Line, Team
+from madbench.leaderboard.board import INVALIDATED, RE_RUN, RE_RUN_OTHER, SELF_REPORTED, Board, Entry, Line, Team
 from madbench.leaderboard.tasks import Task
 from madbench.report import charts, words
 from madbench.report.html import Cell, Column, Sheet, number_cell, text_cell
 from madbench.results import bias_text
 
-MARKS = {SELF_REPORTED: "plain", RE_RUN: "good", INVALIDATED: "bad"}
+MARKS = {SELF_REPORTED: "plain", RE_RUN_OTHER: "plain", RE_RUN: "good", INVALIDATED: "bad"}
 TITLES = dict(zip(score.METRICS, ("FD", "precision", "recall"), strict=True))
 
 
@@ -121,7 +121,7 @@ def _team(board: Board, line: Line[Team]) -> list[Cell]:
             page = f"submissions/{entry.slug}.html"
             score_text, detail = f"{entry.resistance['score']:.1f}", _range(entry.resistance)
             each.append(Cell(score_text, entry.resistance["score"], page, detail=detail))
-    status = Cell(team.status, team.status, mark=MARKS[team.status])
+    status = _status(team)
     return [_rank(line), text_cell(team.name), text_cell(team.method), _resistance(team.resistance), *each, status]
 
 
@@ -247,8 +247,8 @@ def _name(entry: Entry, root: str) -> Cell:
     return Cell(entry.name, entry.name.casefold(), f"{root}submissions/{entry.slug}.html")
 
 
-def _status(entry: Entry) -> Cell:
-    return Cell(entry.status, entry.status, mark=MARKS[entry.status])
+def _status(who: Entry | Team) -> Cell:
+    return Cell(who.status, who.status, mark=MARKS[who.status], detail=who.evidence)
 
 
 def _resistance(found: dict[str, float]) -> Cell:
