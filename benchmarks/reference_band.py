@@ -46,6 +46,7 @@ def measure(name: str) -> None:
         "metrics": found.reference["metrics"],
         "floors": found.reference["floors"],
     }
+    task["flops"] = {"fit": job.fit_flops(), "sample": job.sample_flops(), "evaluate": job.costs["evaluate"].flops}
     task["band"] = []
     for cell in task["cells"]:
         loop = by_size[cell["settings"]["n_initial"]].name

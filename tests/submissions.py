@@ -9,6 +9,7 @@
 The metrics are not those of the samples: for `verify`, run a config.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -18,6 +19,7 @@ import shutil
 import numpy as np
 
 from madbench import __version__, results
+from madbench.errors import UserError
 from madbench.leaderboard import tasks
 
 NAME = "tiny"
@@ -250,7 +252,10 @@ def without_samples(path: pathlib.Path) -> pathlib.Path:
 
 
 def edit(path: pathlib.Path, change) -> None:
-    """`change` gets the content of a JSON file (of a .jsonl file, the list of its rows) and edits it in place."""
+    """`change` gets the content of a JSON file (of a .jsonl file, the list of its rows) and edits it in place.
+
+    With submission.json, README.md is made anew, where it still can be.
+    """
     if path.suffix == ".jsonl":
         content = [json.loads(line) for line in path.read_text().splitlines()]
         change(content)
@@ -259,6 +264,8 @@ def edit(path: pathlib.Path, change) -> None:
         content = json.loads(path.read_text())
         change(content)
         path.write_text(json.dumps(content, indent=2) + "\n")
+    if path.name == "submission.json":
+        redo_readme(path.parent)
 
 
 def redo_hashes(path: pathlib.Path) -> None:
@@ -271,3 +278,12 @@ def redo_hashes(path: pathlib.Path) -> None:
                 manifest["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
     edit(path / "submission.json", change)
+
+
+def redo_readme(path: pathlib.Path) -> None:
+    """README.md of the manifest and the rows as they are now, if they can be read."""
+    from madbench.leaderboard import rewrite, submission
+
+    with contextlib.suppress(UserError, RuntimeWarning):  # numbers beyond arithmetic, in a test of these
+        text = rewrite.text(submission.load(path))
+        (path / "README.md").write_text(text)

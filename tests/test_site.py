@@ -147,7 +147,7 @@ def hostile(task, tmp_path):
 
 
 def test_texts_of_submissions_are_never_markup(hostile, task):
-    assert [entry.status for entry in hostile.entries] == ["invalidated", "invalidated", "re-run"]
+    assert [entry.status for entry in hostile.entries] == ["invalidated", "invalidated", "re-run (other device)"]
     found = site.pages(hostile)
     ours = {attrs.get("id") for tag, attrs in Read(found["index.html"]).elements if tag == "script"}
     for name, page in of_html(found).items():

@@ -36,7 +36,9 @@ _CHECKS: dict[Callable[[Submission], str | None], tuple[str, ...]] = {
     number_checks.ranges: ("evaluator",),
     number_checks.distances: ("cells", "ranges"),
     number_checks.timing: ("schema",),
+    number_checks.speed: ("timing",),
     number_checks.summary: ("cells", "ranges", "timing"),
+    form_checks.readme: ("files", "summary"),
     number_checks.band: ("cells", "finite", "ranges"),
     number_checks.twins: ("band",),
     number_checks.samples: ("files", "cells", "finite"),
@@ -95,8 +97,8 @@ def findings(submission: Submission) -> list[Finding]:
 
 
 def clashes(paths: Sequence[str | os.PathLike], beside: str | os.PathLike = "") -> list[Finding]:
-    """What is wrong between submissions, each of which may be damaged: one finding per pair that has the same name on
-    one task, or the same times.
+    """What is wrong between submissions, each of which may be damaged: one finding per pair that has the same name
+    and method on one task, or the same times.
 
     Rows may be the same: two machines of one kind compute the same numbers. No two measure the same times.
 
@@ -120,7 +122,8 @@ def clashes(paths: Sequence[str | os.PathLike], beside: str | os.PathLike = "") 
         except UserError:
             continue  # said by `run`
         times = manifest["files"].get("timing.jsonl", {}).get("sha256")
-        name = f"{manifest['name'].casefold()} {manifest['task']}"  # of several tasks, one name is one overall row
+        # one name and method on several tasks is one overall row
+        name = f"{manifest['name'].casefold()} {manifest['method']} {manifest['task']}"
         marks = {f"the name {manifest['name']}": name, "the same timing.jsonl": times}
         for what, mark in marks.items():
             first = named.setdefault(f"{what.split()[1]} {mark}", path) if mark else path

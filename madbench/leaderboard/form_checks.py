@@ -1,6 +1,5 @@
 """Checks of a submission's form: the directory, its files, and that they are of the task. See `checks`."""
 
-import hashlib
 import itertools
 import math
 import os
@@ -81,12 +80,9 @@ def files(s: Submission) -> str:
 
 def hashes(s: Submission) -> None:
     """Every file that the manifest lists has the size and the sha256 that it says, if it is there."""
-    for name, stated in s.manifest["files"].items():
-        if name not in s.listing or name == MANIFEST:
-            continue  # samples that were left out; what has no place, `files` says
-        data = s.contents[name] if name in s.contents else read(s.path, name, bound(s.task, name))
-        if stated != {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}:
-            raise UserError(f"{name} is not the file of which the manifest has the hash: it was changed")
+    for name in s.manifest["files"]:
+        if name in s.listing and name != MANIFEST:  # samples may be left out; what has no place, `files` says
+            s.listed(name)
 
 
 def json(s: Submission) -> None:
@@ -201,3 +197,14 @@ def composition(s: Submission) -> None:
             raise UserError(
                 f"{place_of(row)}: trained on {found} samples, and the task says {wanted[0]} and {wanted[1]}"
             )
+
+
+def readme(s: Submission) -> None:
+    """README.md is what this version makes of the manifest and the rows: it says nothing that is not checked."""
+    from madbench.leaderboard import rewrite  # which knows the board, and so these checks
+
+    if read(s.path, README, bound(s.task, README)) != rewrite.text(s).encode():
+        raise UserError(
+            f"README.md is not what madbench {__version__} makes of the rows; make it anew: "
+            f"python -m madbench.leaderboard.rewrite {s.path}"
+        )

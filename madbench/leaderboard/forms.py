@@ -2,6 +2,11 @@
 
 A form is a dict of forms (those fields and no others), a list of one form (a list of such), an `Each` (an object of any
 names), `Fields`, or an `Is`, which judges one value.
+
+Every file says by a number, its schema, which fields it must have: `SCHEMA` of the manifest, by which config.json and
+the summary go too, and `results.SCHEMA` of the other files. A field that comes later is `Since(n, form)`, n the new
+number of that schema: it must be there from n on, and may be in what says an older number. So what was published stays
+valid.
 """
 
 import re
@@ -12,6 +17,7 @@ from typing import Any, NamedTuple
 from madbench import results
 from madbench.leaderboard.files import shown
 
+SCHEMA = 1  # of submission.json
 METHODS = ("none",)  # against collapse, that a submission can name
 LONGEST = 200  # characters of a text for people
 _MOST_MARKS = 4  # on one letter: no script needs more
@@ -41,19 +47,33 @@ class Fields(NamedTuple):
     optional: tuple[str, ...]
 
 
-def mismatch(form: Any, value: Any, where: str) -> str:
+class Since(NamedTuple):
+    """A field of a dict that came with a later schema: see the module's text."""
+
+    schema: int
+    form: Any
+
+
+def mismatch(form: Any, value: Any, where: str, schema: int | None = None) -> str:
     """The first way in which `value`, as `files.parse` gives it, is not of the form; "" where it is.
 
     Args:
       form: see the module's text.
       value: of any kind.
       where: its name, for the message.
+      schema: what it says it is; None, and where an object has a "schema" itself, for that. Without either, the newest.
     """
     if isinstance(form, Is):
         return "" if form.holds(value) else f"{where} is {shown(value)}, not {form.what}"
     optional: tuple[str, ...] = ()
     if isinstance(form, Fields):
         form, optional = form
+    if isinstance(form, dict):
+        if isinstance(value, dict) and "schema" in form and type(value.get("schema")) is int:
+            schema = value["schema"]
+        later = {name: part.schema for name, part in form.items() if isinstance(part, Since)}
+        optional += tuple(name for name, first in later.items() if schema is not None and schema < first)
+        form = {name: part.form if isinstance(part, Since) else part for name, part in form.items()}
     inside = f"{where} " if where.endswith(":") else f"{where}."
     if not isinstance(value, list if isinstance(form, list) else dict):
         return f"{where} is {shown(value)}, not {'a list' if isinstance(form, list) else 'an object'}"
@@ -71,7 +91,7 @@ def mismatch(form: Any, value: Any, where: str) -> str:
             if name not in form:
                 return f"{inside}{shown(name)} is unknown"
         inner = ((form[name], part, f"{inside}{name}") for name, part in value.items())
-    return next(filter(None, (mismatch(*each) for each in inner)), "")
+    return next(filter(None, (mismatch(*each, schema) for each in inner)), "")
 
 
 def is_line(value: Any) -> bool:
@@ -92,8 +112,10 @@ def _whole(least: int) -> Is:
     return Is(f"a whole number from {least}", lambda v: type(v) is int and v >= least)
 
 
-def _exactly(wanted: Any) -> Is:
-    return Is(repr(wanted), lambda v: type(v) is type(wanted) and v == wanted)
+def schema(newest: int) -> Is:
+    """The number of a schema that this version knows."""
+    what = "1" if newest == 1 else f"a whole number from 1 to {newest}"
+    return Is(f"{what} (a larger one is of a newer madbench: update)", lambda v: type(v) is int and 1 <= v <= newest)
 
 
 def _one_of(choices: tuple[str, ...]) -> Is:
@@ -127,7 +149,7 @@ URL = Is(
 
 TEXTS = {"name": NAME, "contact": LINE, "url": URL, "hardware": FILLED, "note": LINE}
 MANIFEST = {
-    "schema": _exactly(1),
+    "schema": schema(SCHEMA),
     "name": NAME,
     "method": METHOD,
     "task": FILLED,
@@ -149,7 +171,7 @@ HOW = {
     "keep_samples": BOOL,
 }
 _ENVIRONMENT = {
-    "schema": _exactly(results.SCHEMA),
+    "schema": schema(results.SCHEMA),
     "versions": Each(LINE),
     "platform": LINE,
     "processor": LINE,
@@ -161,7 +183,7 @@ _ENVIRONMENT = {
 }
 ENVIRONMENT = Fields({**_ENVIRONMENT, "resumed_with": [_ENVIRONMENT]}, ("resumed_with",))
 TIMING = {
-    "schema": _exactly(results.SCHEMA),
+    "schema": schema(results.SCHEMA),
     "wave": WHOLE,
     "generation": COUNT,
     "runs": COUNT,
@@ -183,7 +205,7 @@ def reference(metrics: list[str]) -> dict[str, Any]:
         "most": _or_null(NUMBER),
     }
     return {
-        "schema": _exactly(results.SCHEMA),
+        "schema": schema(results.SCHEMA),
         "features": LINE,
         "n_samples": COUNT,
         "metrics": dict.fromkeys(metrics, info),
@@ -196,7 +218,7 @@ def reference(metrics: list[str]) -> dict[str, Any]:
 def row(metrics: list[str]) -> dict[str, Any]:
     """The form of a row of metrics.jsonl."""
     return {
-        "schema": _exactly(results.SCHEMA),
+        "schema": schema(results.SCHEMA),
         "benchmark": VERSION,
         **dict.fromkeys(("task", "model", "loop"), LINE),
         "bias": NUMBER,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from madbench.errors import UserError
-from madbench.leaderboard import agreement, score
+from madbench.leaderboard import agreement, forms, peaks, score
 from madbench.leaderboard.files import shown
 from madbench.leaderboard.form_checks import cell_of, fail_if, place_of
 from madbench.leaderboard.submission import Submission
@@ -22,7 +22,7 @@ _COUNTED = ("precision", "recall", "coverage")
 # bit; where runs are mapped differently, sums are rounded differently, and training carries that on.
 _TWINS = 0.25
 _SUMMARY = 1e-6  # relative: sums in another order
-_SHORTEST = 1e-7  # seconds of a phase
+_SHORTEST = 1e-5  # seconds of a phase: a program is called in it, and its numbers fetched
 # A distance to the reference far below that of real samples is one of samples taken from it: this share of the
 # floor's 5th percentile is below what λ, luck and rounding reach.
 _NEAREST = 0.5
@@ -101,19 +101,38 @@ def timing(s: Submission) -> None:
         raise UserError(f"timing.jsonl has a generation {min(runs)}, which the task has not")
 
 
+def speed(s: Submission) -> None:
+    """The task's matrix products took the time that they take at least on the devices that are named, at twice the peak
+    that their vendors publish."""
+    runs = len(s.task.runs) * s.task.config["generations"]
+    for phase, flops in s.task.flops.items():
+        took = math.fsum(row[f"{phase}_seconds"] for row in s.timing)
+        if took < (least := peaks.seconds(flops * runs, s.result.environment)):
+            environment = s.result.environment
+            device = f"{environment['device']['count']} x {shown(environment['device']['kind'])}"
+            raise UserError(
+                f"timing.jsonl: {phase} took {took:.3g} s in all, and its {flops * runs:.3g} FLOPs take {least:.3g} s "
+                f"at least on {device} ({environment['processor']}): other hardware did this"
+            )
+
+
 def summary(s: Submission) -> None:
     """The scores in the manifest are those of the rows."""
-    if problem := _unlike(s.manifest["summary"], score.summary(s.task, s.rows, s.timing), "summary"):
+    scores, is_old = score.summary(s.task, s.rows, s.timing), s.manifest["schema"] < forms.SCHEMA
+    if problem := _unlike(s.manifest["summary"], scores, "summary", is_old):
         raise UserError(f"{problem}: it is not what the rows give")
 
 
-def _unlike(found: Any, wanted: Any, where: str) -> str:
-    """The first place where two JSON values differ, numbers by more than rounding."""
-    if isinstance(wanted, dict) and isinstance(found, dict) and found.keys() == wanted.keys():
-        return next(filter(None, (_unlike(found[name], wanted[name], f"{where}.{name}") for name in wanted)), "")
+def _unlike(found: Any, wanted: Any, where: str, is_old: bool = False) -> str:
+    """The first place where two JSON values differ, numbers by more than rounding; an old one may lack fields."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        if found.keys() == wanted.keys() or (is_old and found.keys() < wanted.keys()):
+            parts = (_unlike(found[name], wanted[name], f"{where}.{name}", is_old) for name in found)
+            return next(filter(None, parts), "")
+        return f"{where} has other fields"
     if isinstance(wanted, list) and isinstance(found, list) and len(found) == len(wanted):
         pairs = enumerate(zip(found, wanted, strict=True))
-        return next(filter(None, (_unlike(a, b, f"{where}[{i}]") for i, (a, b) in pairs)), "")
+        return next(filter(None, (_unlike(a, b, f"{where}[{i}]", is_old) for i, (a, b) in pairs)), "")
     if type(wanted) in (int, float) and type(found) in (int, float):
         same = math.isclose(found, wanted, rel_tol=_SUMMARY, abs_tol=1e-9)
     else:

@@ -27,7 +27,13 @@ from madbench.leaderboard.submission import (
 from madbench.report import shares
 from madbench.results import Result
 
-_ALIKE = ("versions", "device", "source_sha256", "dataset")  # of the environments of shares that make one submission
+_ALIKE = (
+    "versions",
+    "processor",
+    "device",
+    "source_sha256",
+    "dataset",
+)  # of the environments of shares that make one submission
 
 
 def pack(
@@ -82,7 +88,7 @@ def pack(
     _check_complete(places, task, parsed["metrics.jsonl"])
     content |= _samples(found, task, places, content["metrics.jsonl"])
     manifest = {
-        "schema": 1,
+        "schema": forms.SCHEMA,
         "name": name,
         "method": method,
         "task": task.name,

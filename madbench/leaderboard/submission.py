@@ -128,9 +128,19 @@ class Submission:
         return {key: self.path / name for key, name in self.sample_names.items() if name in self.listing}
 
     def array(self, key: Key) -> np.ndarray:
-        """Some samples as the metrics saw them: x `[n_samples, *shape]` of the stored dtype; may not be finite."""
+        """Some samples as the metrics saw them: x `[n_samples, *shape]` of the stored dtype; may not be finite.
+
+        Read anew each time, and only what the manifest has the hash of: another file may have come in its place.
+        """
         name = self.sample_names[key]
-        return files.read_array(name, files.read(self.path, name, bound(self.task, name)), *sample_form(self.task))
+        return files.read_array(name, self.listed(name), *sample_form(self.task))
+
+    def listed(self, name: str) -> bytes:
+        """The bytes of a file that the manifest lists, of the size and the sha256 that it says."""
+        data = self.contents[name] if name in self.contents else files.read(self.path, name, bound(self.task, name))
+        if self.manifest["files"].get(name) != {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}:
+            raise UserError(f"{name} is not the file of which the manifest has the hash: it was changed")
+        return data
 
     @functools.cached_property
     def parsed(self) -> dict[str, Any]:
@@ -144,13 +154,15 @@ class Submission:
     @functools.cached_property
     def config(self) -> dict[str, Any]:
         """The resolved config: the task's, and how it was run."""
-        content = _fits(forms.CONFIG, self.parsed["config.json"], "config.json:")
+        schema = self.manifest["schema"]
+        content = _fits(forms.CONFIG, self.parsed["config.json"], "config.json:", schema)
         config = content["config"]
         if difference := differs(config, self.task):
             raise UserError(difference)
         if content["sha256"] != self.task.sha256:
             raise UserError("config.json: its sha256 is not that of its config")
-        _fits(forms.HOW, {name: value for name, value in config.items() if name not in self.task.config}, "config")
+        how = {name: value for name, value in config.items() if name not in self.task.config}
+        _fits(forms.HOW, how, "config", schema)
         return config
 
     @functools.cached_property
@@ -201,8 +213,8 @@ def load(path: str | os.PathLike) -> Submission:
     return found
 
 
-def _fits(form: Any, value: Any, where: str) -> Any:
-    if problem := forms.mismatch(form, value, where):
+def _fits(form: Any, value: Any, where: str, schema: int | None = None) -> Any:
+    if problem := forms.mismatch(form, value, where, schema):
         raise UserError(problem)
     return value
 

@@ -7,6 +7,7 @@ A file holds
   cells             of the grid, with the composition of their training sets: [[n_real, n_synthetic], …], by generation
   evaluator         features (label, with the hash of the weights), n_samples, samples (shape and dtype of one, as it is
                     stored), metric_versions, metrics, floors
+  flops             matrix-product FLOPs of one run in one generation, by phase; less than all that it computes
   band              generation 1 of reference runs under other seeds, by cell: see `Band`; null until measured
   command           that measured all but the config
 
@@ -82,6 +83,7 @@ class Task:
     evaluator: dict[str, Any]
     bands: dict[tuple[str, float], dict[str, Band]]
     command: str
+    flops: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def id(self) -> str:
