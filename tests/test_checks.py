@@ -16,7 +16,7 @@ import submissions
 
 from madbench import cli
 from madbench.errors import UserError
-from madbench.leaderboard import checks, files, form_checks, number_checks, score, submission, tasks
+from madbench.leaderboard import checks, files, form_checks, forms, number_checks, rewrite, score, submission, tasks
 
 METRICS = "metrics.jsonl"
 
@@ -840,3 +840,48 @@ def test_a_seed_that_is_another_but_for_the_last_digits(entry):
 
     forge(entry, change)
     assert "seeds 0 and 1 have all but the same numbers in generation 1" in failed(entry)["seeds"]
+
+
+# ---- README.md, and files that change --------------------------------------------------------------------------------
+
+
+def test_a_readme_that_says_something_else_is_refused_and_made_anew(entry, capsys):
+    text = (entry / "README.md").read_bytes()
+    for other in (text.replace(b"resistance**: ", b"resistance**: 9"), text + b"\n", b"", text.replace(b"\n", b"\r\n")):
+        (entry / "README.md").write_bytes(other)
+        assert set(failed(entry)) == {"readme"}
+        assert failed(entry)["readme"].endswith(f"python -m madbench.leaderboard.rewrite {entry}")
+    assert rewrite.main([str(entry)]) == 0
+    assert (entry / "README.md").read_bytes() == text
+    assert failed(entry) == {}
+    capsys.readouterr()
+    assert rewrite.main([str(entry), str(entry / "nothing")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_text_that_is_changed_without_its_readme_is_refused(entry):
+    text = (entry / "README.md").read_text()
+    submissions.edit(entry / "submission.json", lambda manifest: manifest.update(hardware="a thousand TPUs"))
+    (entry / "README.md").write_text(text)
+    assert set(failed(entry)) == {"readme"}
+
+
+def test_samples_that_come_in_the_place_of_others_are_not_read(entry):
+    found = submission.Submission(entry)
+    assert all(finding.ok for finding in checks.findings(found))
+    key, path = next(iter(found.samples.items()))
+    data = found.array(key)
+    np.savez_compressed(path, x=data + np.float32(1))
+    with pytest.raises(UserError, match=r"measured-0001\.npz is not the file of which the manifest has the hash"):
+        found.array(key)
+
+
+def test_names_clash_within_one_method(honest, entry, monkeypatch):
+    monkeypatch.setitem(forms.MANIFEST, "method", forms.LINE)
+    submissions.edit(entry / "timing.jsonl", lambda rows: rows[0].update(fit_seconds=0.6))
+    submissions.redo_hashes(entry)
+    assert [finding.message for finding in checks.clashes([honest, entry])] == [
+        f"{entry} has the name honest, and so has {honest}"
+    ]
+    submissions.edit(entry / "submission.json", lambda manifest: manifest.update(method="another"))
+    assert checks.clashes([honest, entry]) == []

@@ -304,10 +304,12 @@ def test_a_share_alone_is_refused(parts, tmp_path, capsys):
     assert "are two jobs" in error
 
 
-def test_shares_of_other_hardware_are_refused(parts, tmp_path, capsys):
-    submissions.edit(parts[2] / "environment.json", lambda e: e["device"].update(kind="Abacus 10"))
+@pytest.mark.parametrize("field", ["device", "processor"])
+def test_shares_of_other_hardware_are_refused(parts, tmp_path, capsys, field):
+    other = {"device": {"kind": "Abacus 10", "platform": "cpu", "count": 2}, "processor": "96 cores of Abacus 9"}
+    submissions.edit(parts[2] / "environment.json", lambda e: e.update({field: other[field]}))
     error = refusal(capsys, *parts, "--name=a", f"--out={tmp_path / 'a'}")
-    assert "part-3 was run with other device than" in error
+    assert f"part-3 was run with other {field} than" in error
 
 
 def test_every_task_of_the_leaderboard_says_what_its_samples_are(monkeypatch):
