@@ -36,26 +36,40 @@ def measure(name: str) -> None:
         experiment.run(configs.from_plain(first), folder)
         found = results.load(folder)
         x = np.load(next(pathlib.Path(folder).glob("samples/*/measured-0001.npz")))["x"]
-    loops_of = {run.loop.name: run.loop for run in job.whole}
-    task["cells"] = [_cell(cell, loops_of[cell["loop"]], plain["generations"]) for cell in job.planned]
-    task["evaluator"] = {
-        "features": found.reference["features"],
-        "n_samples": found.reference["n_samples"],
-        "samples": {"shape": list(x.shape[1:]), "dtype": str(x.dtype)},
-        "metric_versions": found.rows[0]["metric_versions"],
-        "metrics": found.reference["metrics"],
-        "floors": found.reference["floors"],
-    }
-    task["flops"] = {"fit": job.fit_flops(), "sample": job.sample_flops(), "evaluate": job.costs["evaluate"].flops}
-    task["band"] = []
-    for cell in task["cells"]:
-        loop = by_size[cell["settings"]["n_initial"]].name
-        rows = [r for r in found.rows if (r["loop"], r["bias"]) == (loop, cell["bias"])]
-        metrics = {m: _band([r[m] for r in rows], info.kind == "distance") for m, info in found.metrics.items()}
-        task["band"].append({"loop": cell["loop"], "bias": cell["bias"], "metrics": metrics})
+    task |= described(job, found, x)
     task["command"] = f"python benchmarks/reference_band.py {name}"
     path.write_text(json.dumps(task, indent=1, ensure_ascii=False) + "\n")
     print(f"wrote {path}")
+
+
+def described(job: grid.Job, found: results.Result, x: np.ndarray) -> dict:
+    """What a task's file says beside its config.
+
+    Args:
+      job: of that config.
+      found: generation 1 of reference runs, of one loop for each n_initial at least.
+      x: samples as they are stored, `[n_samples, *shape]`.
+    """
+    loops_of = {run.loop.name: run.loop for run in job.whole}
+    by_size = {loops_of[row["loop"]].n_initial: row["loop"] for row in reversed(found.rows)}  # the first of each
+    first = [row for row in found.rows if row["generation"] == 1]
+    task = {
+        "cells": [_cell(cell, loops_of[cell["loop"]], job.generations) for cell in job.planned],
+        "evaluator": {
+            **{name: found.reference[name] for name in ("features", "n_samples")},
+            "samples": {"shape": list(x.shape[1:]), "dtype": str(x.dtype)},
+            "metric_versions": first[0]["metric_versions"],
+            **{name: found.reference[name] for name in ("metrics", "floors")},
+        },
+        "flops": {"fit": job.fit_flops(), "sample": job.sample_flops(), "evaluate": job.costs["evaluate"].flops},
+        "band": [],
+    }
+    for cell in task["cells"]:
+        loop = by_size[cell["settings"]["n_initial"]]
+        rows = [row for row in first if (row["loop"], row["bias"]) == (loop, cell["bias"])]
+        metrics = {m: _band([r[m] for r in rows], info.kind == "distance") for m, info in found.metrics.items()}
+        task["band"].append({"loop": cell["loop"], "bias": cell["bias"], "metrics": metrics})
+    return task
 
 
 def _cell(cell: dict, loop: loops.Loop, generations: int) -> dict:
