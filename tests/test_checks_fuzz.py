@@ -198,6 +198,7 @@ def content(entry):
 
 def restore(honest, entry):
     """Puts back what is not as it was, and nothing else: a copy of the whole tree for each damage costs more."""
+    entry.mkdir(exist_ok=True)
     for path in sorted(entry.rglob("*"), reverse=True):  # what lies in a folder before the folder
         there = honest / path.relative_to(entry)
         if path.is_symlink() or not there.exists() or path.is_dir() != there.is_dir():

@@ -43,7 +43,6 @@ class Entry:
       findings: of all checks.
       submission: what was loaded; None of an invalidated one.
       summary: of `score.summary`; None of an invalidated one.
-      speed_refusal: why its speed does not count; "" where it does.
       sha256: of submission.json; "" where it cannot be read.
       verification: what verification.json says, where it is one of this submission.json.
     """
@@ -62,7 +61,6 @@ class Entry:
     note: str = ""
     submission: Submission | None = None
     summary: dict[str, Any] | None = None
-    speed_refusal: str = ""
     sha256: str = ""
     verification: dict[str, Any] | None = None
 
@@ -83,9 +81,9 @@ class Entry:
         return self.summary["resistance"]
 
     @property
-    def per_hour(self) -> float | None:
-        """Loop-generations; None where its speed does not count."""
-        return None if self.speed_refusal else self.summary["speed"]["per_hour"]
+    def per_hour(self) -> float:
+        """Loop-generations, of an entry that counts: that its timing is whole, checks have seen."""
+        return self.summary["speed"]["per_hour"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,13 +140,8 @@ class Board:
         return _ranked(self._counted(task), lambda entry: entry.resistance)
 
     def speed(self, task: Task) -> list[Line[Entry]]:
-        """The ranks of those whose speed counts, of one task: loop-generations of two tasks do not cost the same."""
-        counted = [entry for entry in self._counted(task) if entry.per_hour is not None]
-        return _ranked(counted, lambda entry: {"score": entry.per_hour}, SPEED_DECIMALS)
-
-    def slow(self, task: Task) -> list[Entry]:
-        """Those whose speed does not count, and says why."""
-        return [entry for entry in self._counted(task) if entry.per_hour is None]
+        """The ranks of one task: loop-generations of two tasks do not cost the same."""
+        return _ranked(self._counted(task), lambda entry: {"score": entry.per_hour}, SPEED_DECIMALS)
 
     @functools.cached_property
     def overall(self) -> list[Line[Team]]:
@@ -221,10 +214,7 @@ def judge(path: pathlib.Path, slug: str) -> Entry:
     if status == INVALIDATED:
         return entry
     summary = score.summary(task, found.rows, found.timing)
-    refusal = (
-        "" if summary["speed"]["per_hour"] is not None else "timing.jsonl does not hold every loop-generation once"
-    )
-    return dataclasses.replace(entry, submission=found, summary=summary, speed_refusal=refusal)
+    return dataclasses.replace(entry, submission=found, summary=summary)
 
 
 def verification(found: Submission, digest: str) -> tuple[str, str, dict[str, Any] | None]:

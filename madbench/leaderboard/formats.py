@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from madbench import __version__, results, verdict
-from madbench.leaderboard.board import INVALIDATED, Board, Entry, Line
+from madbench.leaderboard.board import Board, Entry, Line
 from madbench.leaderboard.tasks import Task
 from madbench.report import planned, series
 
@@ -66,7 +66,7 @@ def to_csv(board: Board) -> str:
                 **{f"last_{name}": value for name, value in summary.get("last", {}).items()},
                 **_pick(summary, "finished", "planned"),
                 **speed,
-                **_pick(each, "speed_rank", "speed_refusal", "hardware", "device", "devices", "url", "sha256"),
+                **_pick(each, "speed_rank", "hardware", "device", "devices", "url", "sha256"),
             }
         )
         for cell in summary.get("cells", []):
@@ -152,7 +152,6 @@ def _entry(entry: Entry, place: Line[Entry] | None, speed: Line[Entry] | None) -
         "rank": place.rank if place else None,
         "overlaps_first": place.is_near if place else None,
         "speed_rank": speed.rank if speed else None,
-        "speed_refusal": entry.speed_refusal or ("invalidated" if entry.status == INVALIDATED else ""),
         "hardware": entry.hardware,
         "device": device["kind"],
         "devices": device["count"],

@@ -59,7 +59,6 @@ def task(board: Board, task: Task) -> dict[str, Any]:
         ),
         "near": any(line.is_near for line in lines),
         "speed": _speed(board, [task], "../"),
-        "slow": board.slow(task),
         "invalidated": _invalidated(gone, "../"),
         "facts": [
             ("Version", str(task.version)),
@@ -212,8 +211,6 @@ def _lasts(found: dict[str, Any]) -> list[Cell]:
 
 
 def _speed_facts(entry: Entry) -> list[tuple[str, str]]:
-    if entry.speed_refusal:
-        return [("Speed", f"not counted: {entry.speed_refusal}")]
     speed = entry.summary["speed"]
     return [
         ("Loop-generations per hour", f"{speed['per_hour']:,.0f}"),
