@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from madbench import data, loops, models
+from madbench.calls import canonical, read_call
 from madbench.checks import check_whole
 from madbench.errors import UserError
 
@@ -31,6 +32,8 @@ def base(source: str = "digits", family: str = "diffusion") -> config_dict.Confi
         "reuse_fresh": False,  # let a fresh loop start over when a finite set is used up; the table says so
     }
     config.model = {"family": family, **models.FAMILIES.settings(family)}
+    config.strategy = "none"  # against collapse: a name with settings, "sims(weight=1)", or "package.module:Class"
+    config.equal_cost = True  # a strategy's generation costs what it does without: it pays in optimizer steps
     config.n_initial = 600  # real samples of generation 1, from which the presets' sizes follow
     config.loops = ("fully_synthetic",)
     config.biases = (1.0,)  # λ in (0, 1]; crossed with every loop that does not fix its own
@@ -151,9 +154,11 @@ def resolve(config: config_dict.ConfigDict) -> dict[str, Any]:
     streaming = plain["fleet"]["streaming"]
     if streaming not in ("auto", "always", "never"):
         raise UserError(f"config.fleet.streaming must be auto, always or never, not {streaming!r}")
-    for name, value in (("data.reuse_fresh", plain["data"]["reuse_fresh"]), ("keep_samples", plain["keep_samples"])):
+    switches = {name: plain[name] for name in ("keep_samples", "equal_cost")}
+    for name, value in {"data.reuse_fresh": plain["data"]["reuse_fresh"], **switches}.items():
         if type(value) is not bool:
             raise UserError(f"config.{name} must be True or False, not {value!r}")
+    plain["strategy"] = _strategy(plain["strategy"])
     if not isinstance(plain["task"], str) or not plain["task"]:
         raise UserError("config.task must be a name")
     return plain
@@ -180,6 +185,17 @@ def _no_repeats(values: list, name: str, what: str) -> None:
     for value in values:
         if values.count(value) > 1:
             raise UserError(f"{what} {value!r} is repeated in config.{name}")
+
+
+def _strategy(value: Any) -> str:
+    """In one spelling; whether there is such a strategy, and whether it takes these settings, is seen with the data."""
+    try:
+        read_call(value)
+    except ValueError:
+        raise UserError(
+            f'config.strategy={value!r}: write a name, with settings where wanted: "sims(weight=1)"'
+        ) from None
+    return canonical(value)
 
 
 def _loop_texts(value: Any) -> list[str]:

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from madbench import checkpoints, data, display, environment, fleet, floors, grid, processes, results, resume
+from madbench import checkpoints, data, display, environment, fleet, floors, grid, processes, results, resume, treating
 from madbench import config as configs
 from madbench.checkpoints import Checkpoints, Progress
+from madbench.errors import UserError
 from madbench.generation import Kept, Work
 from madbench.metrics import features
 from madbench.report import workdir as workdir_report
@@ -158,6 +159,8 @@ class _Experiment:
         params = jax.tree.map(lambda leaf: processes.broadcast(leaf, leaf), extractor.params)
         extractor = dataclasses.replace(extractor, params=params, label=label)
         processes.together(lambda: resume.check_features(self.path, extractor.label), first_only=True)
+        if generation.treatment is not None:
+            processes.together(lambda: treating.try_pool(generation.treatment, job.config["strategy"], job.source))
         reference = jnp.asarray(extractor.extract(np.asarray(job.source.reference.x)))
         self.extractor = extractor
         if job.plan.streamed_steps:
@@ -194,6 +197,7 @@ class _Experiment:
                 "metrics": generation.evaluator.describe(),
                 "floors": values,
                 "bias_meaning": job.family.bias_meaning,
+                "strategy": job.strategy,
                 "cells": job.planned,
             },
         )
@@ -235,6 +239,8 @@ class _Experiment:
             if new and processes.is_first():
                 self.events.fitted(runs, generation, segment, new)
             self._advance(wave, generation, segment, steps * (segment - first) / seconds if steps else None)
+        work = self.stage.refine(cells, kept, work, t)
+        watch.lap("fit")
 
         if processes.is_first() and curves:
             points = np.concatenate(curves, axis=1)  # [run, point]
@@ -242,6 +248,7 @@ class _Experiment:
         self._phase(wave, generation, "sample")
         kept, seen, out = self.stage.finish(cells, kept, work, t, runs)
         watch.lap("sample")
+        processes.together(lambda: self._check_pools(runs, generation, out), first_only=True)
         self._phase(wave, generation, "evaluate")
         states = self.stage.evaluate(cells, seen, t, runs)
         rows = self._rows(runs, generation, states, out) if processes.is_first() else []
@@ -289,12 +296,30 @@ class _Experiment:
                     n_synthetic=int(out["n_synthetic"][i]),
                     n_samples=self.job.generation.n_samples,
                     status="ok" if alive else "diverged",
+                    strategy=self.job.config["strategy"],
+                    equal_cost=self.job.config["equal_cost"],
+                    flops=self.job.accounts[each.loop.name].flops(generation),
+                    n_real_seen=int(out["n_real_seen"][i]),
+                    extra_parameters=self.job.accounts[each.loop.name].parameters,
+                    pool_memorization=float(out["pool_memorization"][i]) if "pool_memorization" in out else None,
                     metrics=values if alive else dict.fromkeys(values),
                     metric_versions=evaluator.versions,
                     features=self.extractor.label,
                 )
             )
         return rows
+
+    def _check_pools(self, runs, generation, out) -> None:
+        """Refuses to go on with runs of whose samples a strategy let none pass; what was done before is saved."""
+        if "n_passed" not in out:
+            return
+        for i, each in enumerate(runs):
+            if out["alive"][i] and each.loop.n_synthetic and not out["n_passed"][i]:
+                raise UserError(
+                    f"config.strategy={self.job.config['strategy']!r}: everything is filtered out: of the "
+                    f"{each.loop.n_synthetic:,} samples of generation {generation} of loop {each.loop.name}, "
+                    f"λ = {each.bias:g}, seed {each.seed}, none passes; loosen it, in another --workdir"
+                )
 
     def _timing(self, wave, generation, n, watch, share) -> dict[str, Any]:
         """Seconds by phase and matrix-product FLOPs; compilation counts in the generation that waited for it."""
@@ -310,7 +335,7 @@ class _Experiment:
             "steps": job.family.steps,
             "compile_seconds": compiled,
             **{f"{phase}_seconds": watch.seconds.get(phase, 0.0) for phase in ("fit", "sample", "evaluate")},
-            "fit_flops": round(job.fit_flops() * n * share),
+            "fit_flops": round((job.fit_flops() * share + job.extra_fit_flops()) * n),
             "sample_flops": job.sample_flops() * n,
         }
 

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 
 from madbench import loops
 from madbench.metrics import Comparison, Evaluator, Training
-from madbench.models import Family
+from madbench.models import Family, Guide
 from madbench.randomness import Role, key_for
 from madbench.samples import Samples, decode, encode
 from madbench.training_set import TrainingSet
+from madbench.treatment import Treatment
 
 # Training sets up to this many bytes are copied together before a segment of the fit: that costs one pass over the set
 # and saves a third of each batch's reading (12 % of a step of the quickstart). Larger ones are read in place.
@@ -69,20 +70,31 @@ class Kept(NamedTuple):
       memory: synthetic samples, `x [slots, rows, *shape]`, `y [slots, rows]`.
       params: weights for fine-tuning; empty where every loop starts from scratch.
       alive: bool scalar, False from the first generation that was not finite.
+      weight: of the samples in the memory, float32 `[slots, rows]`; () where no strategy weighs them.
+      strategy: what a strategy made once for the run.
     """
 
     memory: Samples
     params: Any
     alive: Any
+    weight: Any = ()
+    strategy: Any = ()
 
 
 class Work(NamedTuple):
-    """What lives within a generation: the model, and its training set's addresses, size and real stream."""
+    """What lives within a generation: the model, and its training set's addresses, size and real stream.
+
+    Of a strategy also the weights of the training set, what it made for the run, and what its second fit ended in; all
+    () where it has none.
+    """
 
     state: Any
     address: Any
     size: Any
     order: Any
+    weight: Any = ()
+    strategy: Any = ()
+    tuned: Any = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +111,7 @@ class Generation:
       keeps_samples: whether the samples that the metrics see are handed over too.
       stepwise: a call of `fit` is one optimizer step.
       features_on_host: `finish` hands over samples, and the host makes them features before `evaluate`.
+      treatment: a strategy against collapse; None for none.
     """
 
     family: Family
@@ -110,6 +123,7 @@ class Generation:
     keeps_samples: bool = False
     stepwise: bool = False
     features_on_host: bool = False
+    treatment: Treatment | None = None
 
     def blank(self, source: Any) -> Kept:
         """`Kept` before generation 1, as shapes; every array is then all zeros, and `alive` True."""
@@ -117,7 +131,11 @@ class Generation:
         x = jax.ShapeDtypeStruct((*rows, *source.shape), source.stored)
         memory = Samples(x, jax.ShapeDtypeStruct(rows, jnp.int32))
         params = jax.eval_shape(self.family.init, jax.random.key(0)).params if self.finetunes else ()
-        return Kept(memory, params, jax.ShapeDtypeStruct((), jnp.bool))
+        kept = Kept(memory, params, jax.ShapeDtypeStruct((), jnp.bool))
+        if self.treatment is None:
+            return kept
+        weight = jax.ShapeDtypeStruct(rows, jnp.float32) if self.treatment.weighs_pool(source) else ()
+        return kept._replace(weight=weight, strategy=self.treatment.state(source))
 
     def begin(self, shared: Shared, cell: Cell, kept: Kept, t: jax.Array) -> Work:
         """A new model, or the previous weights in a new optimizer, and the training set."""
@@ -128,7 +146,12 @@ class Generation:
             state = state._replace(params=params)
         order = shared.source.order(key_for(cell.seed, 0, Role.DATA))
         address, size = loops.compose(cell.loop, t, key_for(cell.seed, t, Role.COMPOSE), self.shapes)
-        return Work(state, address, size, order)
+        work = Work(state, address, size, order)
+        if self.treatment is None:
+            return work
+        make = lambda: self.treatment.init(shared.source, order, cell.seed, cell.loop.n_initial)
+        own = jax.lax.cond(t == 1, make, lambda: kept.strategy)  # a branch: all runs are in the same generation
+        return work._replace(weight=self.treatment.weights(address, size, kept.weight), strategy=own)
 
     def fit(self, shared: Shared, cell: Cell, carry: tuple[Kept, Work], t: jax.Array) -> tuple[Work, jax.Array]:
         """One segment of the family's fit, or one step; also the loss curve."""
@@ -138,6 +161,18 @@ class Generation:
             training_set = training_set.gathered()
         state, curve = self.family.fit(self._fit_key(cell, t), training_set, work.state)
         return work._replace(state=state), curve
+
+    @property
+    def refines(self) -> bool:
+        """Whether a strategy fits once more."""
+        return self.treatment is not None and self.treatment.tuner is not None
+
+    def refine(self, shared: Shared, cell: Cell, carry: tuple[Kept, Work], t: jax.Array) -> Work:
+        """The strategy's second fit: the model that samples are drawn with."""
+        work = carry[1]
+        draw = lambda key, n: self._kept_as(shared, self._draw(shared, cell, work.state, key, n))
+        state, tuned = self.treatment.refine(cell.seed, t, cell.loop.n_initial, work.state, draw)
+        return work._replace(state=state, tuned=tuned)
 
     def finish(self, shared: Shared, cell: Cell, carry: tuple[Kept, Work], t: jax.Array) -> tuple[Kept, dict]:
         """Draws the generation's synthetic samples once: the memory keeps the first of them, the metrics see as many.
@@ -161,6 +196,8 @@ class Generation:
         out["seen"] = Seen(self._features(shared, decode(samples.x[: self.n_samples])), training)
         if self.keeps_samples:
             out["samples"] = samples.x[: self.n_samples]
+        if self.treatment is not None and self.treatment.has("select"):
+            kept, samples = self._select(shared, cell, kept, work, samples, t, out)
         return kept._replace(memory=loops.remember(kept.memory, samples, t)), out
 
     def sample(
@@ -169,7 +206,7 @@ class Generation:
         """Block `carry[1]` of the generation's samples, as they are kept, and whether all that are seen are finite."""
         work, index = carry
         size = self.sampled_at_once(shared.source)
-        samples = self.drawn_block(cell, work.state, size, t, index)
+        samples = self._block(cell, work.state, size, key_for(cell.seed, t, Role.SAMPLE), index, self._guide(work))
         row = index * size + jnp.arange(size)
         seen = row < jnp.maximum(cell.loop.n_synthetic, self.n_samples)
         good = jnp.all(jnp.isfinite(samples.x.reshape(size, -1)), axis=1)
@@ -183,10 +220,14 @@ class Generation:
         kept, work, good = carry
         n_real, n_synthetic = self._training_set(shared, cell, kept, work, t).counts()
         alive = kept.alive & good & finite(work.state)
-        out = {"n_real": n_real, "n_synthetic": n_synthetic, "alive": alive}
+        out = {"n_real": n_real, "n_synthetic": n_synthetic, "alive": alive, "n_real_seen": n_real}
+        if self.treatment is not None and self.treatment.strategy.reads_real:
+            is_fresh = (jnp.arange(work.address.shape[0]) < work.size) & (work.address >= cell.loop.n_initial)
+            out["n_real_seen"] = cell.loop.n_initial + jnp.sum(is_fresh)
         if self.n_grid:
             out["grid"] = self._grid(shared, cell, work)
-        return kept._replace(params=work.state.params if self.finetunes else (), alive=alive), out
+        params = work.state.params if self.finetunes else ()
+        return kept._replace(params=params, alive=alive, strategy=work.strategy), out
 
     def sampled_at_once(self, source: Any) -> int:
         """Samples of one call of `sample`: a block, or all where they are fewer."""
@@ -202,11 +243,49 @@ class Generation:
         classes = max(source.num_classes, 1)
         return max(min(BLOCK, BLOCK_NUMBERS // math.prod(source.shape)) // classes, 1) * classes
 
-    def drawn_block(self, cell: Cell, state: Any, n: int, t: jax.Array, index: jax.Array) -> Samples:
+    def _block(self, cell: Cell, state: Any, n: int, key: jax.Array, index: jax.Array, guide: Guide | None) -> Samples:
         """The first `n` samples of block `index`: what one block holds does not depend on how many there are."""
-        key = key_for(cell.seed, t, Role.SAMPLE)
-        key = jnp.where(index > 0, jax.random.fold_in(key, index), key)
-        return self.family.sample(key, state, n, cell.bias)
+        return self._sample(cell, state, n, jnp.where(index > 0, jax.random.fold_in(key, index), key), guide)
+
+    def _sample(self, cell: Cell, state: Any, n: int, key: jax.Array, guide: Guide | None) -> Samples:
+        how = {} if guide is None else {"guide": guide}  # not every family knows of guides
+        return self.family.sample(key, state, n, cell.bias, **how)
+
+    def _draw(self, shared: Shared, cell: Cell, state: Any, key: jax.Array, n: int, guide: Any = None) -> Samples:
+        """`n` samples, block by block."""
+        size = min(self.block(shared.source), n)
+        draw = lambda index: self._block(cell, state, size, key, index, guide)
+        if size == n:
+            return draw(jnp.int32(0))
+        samples = jax.lax.map(draw, jnp.arange(-(-n // size), dtype=jnp.int32))
+        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], samples)
+
+    def _kept_as(self, shared: Shared, samples: Samples) -> Samples:
+        """Samples as they would be after they were kept: images within their bounds, of 256 levels."""
+        x = encode(clip(samples.x, shared.source.bounds), shared.source.stored)
+        return samples._replace(x=jnp.where(jnp.isfinite(samples.x), decode(x), samples.x))
+
+    def _guide(self, work: Work) -> Guide | None:
+        return None if self.treatment is None else self.treatment.guide(work.tuned, work.strategy)
+
+    def _select(self, shared, cell, kept, work, samples, t, out) -> tuple[Kept, Samples]:
+        """The strategy's choice in the place of `samples`, as they are kept; what is counted of it goes into `out`."""
+        treatment, n = self.treatment, cell.loop.n_synthetic
+        draw = lambda key, rows: self._kept_as(
+            shared, self._draw(shared, cell, work.state, key, rows, self._guide(work))
+        )
+        first = jax.tree.map(lambda a: a[: self.shapes.rows], samples)
+        pool, good = treatment.select(cell.seed, t, first._replace(x=decode(first.x)), n, work.strategy, draw)
+        whole = jnp.all(jnp.isfinite(pool.samples.x.reshape(self.shapes.rows, -1)), axis=1)
+        alive = kept.alive & good & jnp.all(whole | (jnp.arange(self.shapes.rows) >= n))
+        x = encode(clip(pool.samples.x, shared.source.bounds), shared.source.stored)
+        real = lambda positions: shared.source.at(work.order, positions).x
+        out["alive"], out["n_passed"] = alive, pool.passed
+        out["pool_memorization"] = treatment.memorization(decode(x), n, real, cell.loop.n_initial)
+        weight = kept.weight
+        if not isinstance(pool.weight, tuple):
+            weight = kept.weight.at[(t - 1) % self.shapes.slots].set(pool.weight)
+        return kept._replace(alive=alive, weight=weight), pool.samples._replace(x=x)
 
     @property
     def n_drawn(self) -> int:
@@ -218,7 +297,7 @@ class Generation:
 
     def _grid(self, shared: Shared, cell: Cell, work: Work) -> jax.Array:
         """The fixed-noise grid, `[n_grid, *shape]`."""
-        grid = self.family.sample(key_for(cell.seed, 0, Role.GRID), work.state, self.n_grid, cell.bias)
+        grid = self._sample(cell, work.state, self.n_grid, key_for(cell.seed, 0, Role.GRID), self._guide(work))
         return clip(grid.x, shared.source.bounds)
 
     def _features(self, shared: Shared, x: jax.Array) -> jax.Array:
@@ -231,7 +310,8 @@ class Generation:
 
     def _training_set(self, shared: Shared, cell: Cell, kept: Kept, work: Work, t: jax.Array) -> TrainingSet:
         key = key_for(cell.seed, t, Role.BATCH)
-        return TrainingSet(work.address, work.size, shared.source, work.order, kept.memory, key)
+        weight = None if isinstance(work.weight, tuple) else work.weight
+        return TrainingSet(work.address, work.size, shared.source, work.order, kept.memory, key, weight)
 
 
 def see(seen: Seen, function: Callable[[Any], Any]) -> Seen:

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from madbench import accounting, cost, data, feasible, fleet, loops, models, strategies, treating
 from madbench import config as configs
-from madbench import cost, data, feasible, fleet, loops, models
 from madbench import machine as machines
 from madbench.errors import UserError
 from madbench.generation import Cell, Generation, Kept, Shared, Work, see
@@ -41,6 +41,7 @@ class Job:
       shard: (i, n) where this is share i, from 1, of n.
       machine: the devices it is planned for.
       refusal: why such a job cannot run on them, of one that is only planned; one line, or "".
+      accounts: what a generation costs, by loop.
     """
 
     config: dict[str, Any]
@@ -56,6 +57,7 @@ class Job:
     shard: tuple[int, int] | None
     machine: machines.Machine
     refusal: str = ""
+    accounts: dict[str, accounting.Account] = dataclasses.field(default_factory=dict)
 
     @property
     def generations(self) -> int:
@@ -105,6 +107,17 @@ class Job:
     def fit_flops(self) -> int:
         """Matrix-product FLOPs of one run's fit in one generation."""
         return self.costs["fit"].flops * self.family.segments
+
+    def extra_fit_flops(self) -> int:
+        """Of a strategy's second fit, with the samples for it."""
+        return self.costs["refine"].flops if "refine" in self.costs else 0
+
+    @property
+    def strategy(self) -> dict[str, Any]:
+        """The strategy as readers of results know it: name, settings, what it consumes, where it comes from."""
+        treatment = self.generation.treatment
+        named = {"name": self.config["strategy"], "equal_cost": self.config["equal_cost"]}
+        return named | strategies.describe(None if treatment is None else treatment.strategy)
 
     def sample_flops(self) -> int:
         """Of its sampling; the feature network's are left out."""
@@ -171,9 +184,11 @@ def prepare(
     shapes = loops.dims(parsed, plain["generations"])
 
     given = models.Given(source.shape, source.num_classes, source.bounds, shapes.capacity)
-    family = models.build(given=given, **plain["model"])
+    settings = plain["model"]
+    family = models.build(given=given, **settings)
     feasible.check_family(family, plain, parsed, runs)
-    notes += feasible.without_effect(given, family, plain["model"])
+    notes += feasible.without_effect(given, family, settings)
+    strategy = strategies.build(plain["strategy"], given)
     generation = Generation(
         family=family,
         shapes=shapes,
@@ -186,12 +201,24 @@ def prepare(
     )
     feature_dim = features.dim(plain["metrics"]["features"], source.shape, cache, blank=blank)
     costs = _costs(generation, source, runs[0], feature_dim)
+    step = costs["fit"].flops * family.segments / (family.steps or 1)
+    accounts = {loop.name: accounting.account(None, family, source, loop, step) for loop in parsed}
+    treat = functools.partial(treating.build, strategy, n_initial=max(loop.n_initial for loop in parsed))
+    if treat(family) is not None:
+        treating.check(treat(family), plain, parsed, source)
+        if plain["equal_cost"]:
+            steps, note = treating.affordable(treat(family), plain, parsed, source, accounts)
+            settings = settings | {"steps": steps} if family.steps else settings
+            family, notes = models.build(given=given, **settings), notes + note
+        accounts = {loop.name: accounting.account(treat(family), family, source, loop, step) for loop in parsed}
+        generation = dataclasses.replace(generation, family=family, treatment=treat(family))
+        costs = _costs(generation, source, runs[0], feature_dim)
     whole, runs = runs, _chosen(_share(runs, shard), only)
     machine = machine or machines.here(fraction)
     per_run, common = _memory(generation, source, costs), cost.tree_bytes(source)
     steps = 0
     setting = plain["fleet"]["streaming"] if streamed is None else "always" if streamed else "never"
-    if streaming.streams(setting, family, common + per_run, machine.memory):
+    if streaming.streams(setting, family, common + per_run, machine.memory, treating.resident(treat(family))):
         generation, steps = streaming.streamed(generation), streaming.steps_at_once(family, source)
         shapes = _inputs(source.without_images(), runs[0], feature_dim)
         costs = streaming.costs(generation, source, shapes, costs, steps)
@@ -220,9 +247,10 @@ def prepare(
     if plan.group_size > 1 or plan.steps_per_call:
         group = models.Group(fleet.AXIS, plan.members) if plan.group_size > 1 else models.Group()
         given = dataclasses.replace(given, group=group, steps_per_call=plan.steps_per_call)
-        family = models.build(given=given, **plain["model"])
-        generation = dataclasses.replace(generation, family=family, stepwise=plan.stepwise)
-    return Job(plain, source, runs, family, generation, plan, costs, notes, feature_dim, whole, shard, machine, refusal)
+        family = models.build(given=given, **settings)
+        generation = dataclasses.replace(generation, family=family, stepwise=plan.stepwise, treatment=treat(family))
+    told = (notes, feature_dim, whole, shard, machine, refusal, accounts)
+    return Job(plain, source, runs, family, generation, plan, costs, *told)
 
 
 def _drifts(source: data.Source) -> bool:
@@ -283,12 +311,19 @@ def _costs(generation: Generation, source, run: Run, feature_dim: int) -> dict[s
     shared, cell, t = _inputs(source, run, feature_dim)
     kept: Kept = generation.blank(source)
     work: Work = jax.eval_shape(generation.begin, shared, cell, kept, t)
-    seen = jax.eval_shape(generation.finish, shared, cell, (kept, work), t)[1]["seen"]
+    more = {}
+    if generation.refines:
+        more["refine"] = cost.estimate(generation.refine, shared, cell, (kept, work), t)
+        fitted = jax.eval_shape(generation.refine, shared, cell, (kept, work), t)
+    else:
+        fitted = work
+    seen = jax.eval_shape(generation.finish, shared, cell, (kept, fitted), t)[1]["seen"]
     seen = see(seen, lambda x: jax.ShapeDtypeStruct((x.shape[0], feature_dim), jnp.float32))
     found = {
         "begin": cost.estimate(generation.begin, shared, cell, kept, t),
         "fit": cost.estimate(generation.fit, shared, cell, (kept, work), t),
-        "finish": cost.estimate(generation.finish, shared, cell, (kept, work), t),
+        **more,
+        "finish": cost.estimate(generation.finish, shared, cell, (kept, fitted), t),
     }
     with jax.enable_x64(True):
         found["evaluate"] = cost.estimate(generation.evaluate, shared, cell, seen, t)

@@ -10,13 +10,13 @@ An address names one sample:
   `p < 0`    row `-1 - p` of the synthetic memory, a ring of generations: row = slot * rows_per_slot + sample.
 """
 
-import ast
 import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from madbench.calls import canonical, read_call
 from madbench.errors import UserError
 from madbench.samples import Samples
 
@@ -143,7 +143,7 @@ def parse(text: str, n_initial: int) -> Loop:
     name, settings = _read_call(text)
     if name not in PRESETS:
         raise UserError(f"unknown loop {name!r}; choose from {', '.join(PRESETS)}")
-    name_of_loop = "".join(text.split())
+    name_of_loop = canonical(text)
     ratio = settings.pop("ratio", None) if name == "fixed_ratio" else None
     unknown = [key for key in settings if key not in _SETTINGS]
     if unknown:
@@ -168,16 +168,9 @@ def _read_call(text: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(text, str):
         raise UserError(f"loop {text!r} is not a name; {hint}")
     try:
-        node = ast.parse(text.strip(), mode="eval").body
-        if isinstance(node, ast.Name):
-            return node.id, {}
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
-            names = [str(k.arg) for k in node.keywords]
-            if len(set(names)) == len(names):
-                return node.func.id, {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        pass
-    raise UserError(f"cannot read loop {text!r}; {hint}")
+        return read_call(text)
+    except ValueError:
+        raise UserError(f"cannot read loop {text!r}; {hint}") from None
 
 
 class LoopInputs(NamedTuple):

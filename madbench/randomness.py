@@ -28,6 +28,10 @@ class Role(enum.IntEnum):
     REFERENCE = 7  # the reference samples of an endless source
     BATCH = 8  # which samples of its training set a step sees
     EXAMPLES = 9  # real samples of an endless source that feature networks are trained on
+    STRATEGY = 10  # what a strategy makes once for a run: a verifier, clusters
+    CANDIDATES = 11  # samples among which a strategy selects, beside those that would enter the pool without it
+    SELECT = 12  # its choice among them
+    EXTRA_FIT = 13  # its second fit: the samples, the batches, the noise
 
 
 def key_for(seed: jax.Array | int, generation: jax.Array | int, role: Role) -> jax.Array:

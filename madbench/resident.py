@@ -53,6 +53,12 @@ class Resident:
             curves.append(curve)
         return work, curves
 
+    def refine(self, cells: Any, kept: Kept, work: Work, t: np.int32) -> Work:
+        """The strategy's second fit, where it has one."""
+        if "refine" not in self.programs:
+            return work
+        return jax.block_until_ready(self.programs["refine"](self.shared, cells, (kept, work), t))
+
     def finish(
         self, cells: Any, kept: Kept, work: Work, t: np.int32, runs: list[grid.Run]
     ) -> tuple[Kept, Seen, dict[str, Any]]:
@@ -79,14 +85,17 @@ class Resident:
 
     def _functions(self) -> tuple[str, ...]:
         """Of `Generation`, that are mapped."""
-        return "begin", "fit", "finish"
+        return "begin", "fit", *(["refine"] if self.job.generation.refines else []), "finish"
 
     def _arguments(self, cells: Any, kept: Kept) -> dict[str, Any]:
         """What each program is called with between cells and generation: shapes."""
         t = np.int32(1)
         shapes = self.programs["begin"].shapes(self.shared, cells, kept, t)
-        carry = (kept, self.fleet.stand_in(shapes))
-        seen = self.programs["finish"].shapes(self.shared, cells, carry, t)[1]["seen"]
+        carry = fitted = (kept, self.fleet.stand_in(shapes))
+        if "refine" in self.programs:
+            fitted = (kept, self.fleet.stand_in(self.programs["refine"].shapes(self.shared, cells, carry, t)))
+        seen = self.programs["finish"].shapes(self.shared, cells, fitted, t)[1]["seen"]
         dim = self.job.feature_dim
         seen = see(seen, lambda x: jax.ShapeDtypeStruct((*x.shape[:3], dim), np.float32))
-        return {"begin": kept, "fit": carry, "finish": carry, "evaluate": self.fleet.stand_in(seen)}
+        arguments = {"begin": kept, "fit": carry, "refine": carry, "finish": fitted}
+        return {name: arguments.get(name, self.fleet.stand_in(seen)) for name in self.programs}

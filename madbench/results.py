@@ -1,6 +1,6 @@
 """The one format on disk: written by `experiment`, read by everything that shows results. Imports no JAX.
 
-A workdir holds (schema version 1):
+A workdir holds (schema version 2; rows of version 1 lack what is said of strategies):
   config.json       {"sha256", "config"}: the resolved config and its canonical JSON's hash; of a share "shard": [i, n]
   environment.json  versions, devices, plan, hash of the source code, fingerprint of the dataset
   reference.json    feature network, samples per metric, what each metric is (`MetricInfo`), and the floors: each metric
@@ -36,7 +36,9 @@ from typing import Any
 from madbench import __version__
 from madbench.errors import UserError
 
-SCHEMA = 1
+SCHEMA = 2
+NO_STRATEGY = "none"
+STRATEGY = ("strategy", "equal_cost")  # fields of a config that say what is done against collapse
 # What every row has, in the order of the columns, and its types; the metrics come before "metric_versions".
 COLUMNS = {
     "schema": int,
@@ -53,6 +55,15 @@ COLUMNS = {
     "status": str,
     "metric_versions": dict,
     "features": str,
+}
+# What rows have since schema 2, and what stands for it in older ones, which had no strategies.
+ACCOUNT = {
+    "strategy": NO_STRATEGY,
+    "equal_cost": True,
+    "flops": None,
+    "n_real_seen": None,
+    "extra_parameters": 0,
+    "pool_memorization": None,
 }
 # What tells a row from the others of its workdir.
 PLACE = ("loop", "bias", "seed", "generation")
@@ -135,6 +146,12 @@ def row(
     n_synthetic: int,
     n_samples: int,
     status: str,
+    strategy: str = NO_STRATEGY,
+    equal_cost: bool = True,
+    flops: int | None = None,
+    n_real_seen: int | None = None,
+    extra_parameters: int = 0,
+    pool_memorization: float | None = None,
     metrics: dict[str, float | None],
     metric_versions: dict[str, int],
     features: str,
@@ -146,6 +163,13 @@ def row(
       n_real, n_synthetic: composition of the training set.
       n_samples: generated samples, and as many reference samples, behind each metric.
       status: "ok", or "diverged" from the first generation whose model or samples are not finite; metrics are null.
+      strategy: against collapse, with its settings.
+      equal_cost: whether its generations cost what they do without, at most.
+      flops: of matrix products, that the generation cost the run; see `accounting`.
+      n_real_seen: different real samples behind the generation: in its training set, or read by the strategy.
+      extra_parameters: numbers that the strategy holds beside the model.
+      pool_memorization: share of what enters the pool that is as near to a real sample of generation 1 as the closest
+        5 % of these are to another; None where the strategy leaves the pool as it is.
       metrics: values by name.
       metric_versions: by name.
       features: label of the feature extractor.
@@ -163,6 +187,12 @@ def row(
         "n_synthetic": n_synthetic,
         "n_samples": n_samples,
         "status": status,
+        "strategy": strategy,
+        "equal_cost": equal_cost,
+        "flops": flops,
+        "n_real_seen": n_real_seen,
+        "extra_parameters": extra_parameters,
+        "pool_memorization": pool_memorization,
         **metrics,
         "metric_versions": metric_versions,
         "features": features,
@@ -222,8 +252,9 @@ def load(path: str | os.PathLike) -> Result:
     rows = list(read_rows(path / "metrics.jsonl"))
     if not rows:
         raise ResultError(f"{path} has no results yet; finish its first generation with `madbench run`")
-    if any(r.get("schema") != SCHEMA for r in rows):
+    if any(r.get("schema") not in range(1, SCHEMA + 1) for r in rows):
         raise ResultError(f"{path} was written in another schema than {SCHEMA}; read it with the madbench it names")
+    rows = [ACCOUNT | r for r in rows]
     if not isinstance(config.get("config"), dict):
         raise ResultError(f"{path / 'config.json'} holds no config")
     for number, found in enumerate(rows, start=1):
@@ -315,8 +346,12 @@ def config_hash(config: dict[str, Any]) -> str:
 
 
 def what(config: dict[str, Any]) -> dict[str, Any]:
-    """The config without the fields that say only how it is run; rows do not depend on those."""
-    return {name: value for name, value in config.items() if name not in _HOW}
+    """The config without the fields that say only how it is run; rows do not depend on those.
+
+    Without a strategy nothing is said of strategies: so a config is what it was before there were any.
+    """
+    idle = STRATEGY if config.get("strategy", NO_STRATEGY) == NO_STRATEGY else ()
+    return {name: value for name, value in config.items() if name not in (*_HOW, *idle)}
 
 
 def place(row: dict[str, Any]) -> tuple[str, float, int, int]:

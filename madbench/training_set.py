@@ -22,6 +22,8 @@ class TrainingSet:
       memory: synthetic samples, `x [slots, rows, *shape]`, `y [slots, rows]`.
       key: of the batches. It is the set's own, so that what a step reads is known without the model: a set beyond
         memory can be read ahead.
+      weight: float32 `[capacity]` in the training objective, 0 for padding, with the sum `size`; None where all
+        members count alike. Batches are drawn in proportion, which in expectation weighs any loss.
     """
 
     address: jax.Array
@@ -30,26 +32,28 @@ class TrainingSet:
     order: Any
     memory: Samples
     key: jax.Array
+    weight: jax.Array | None = None
 
     def rows(self, index: jax.Array) -> Samples:
         """The samples at `index` (int32 `[n]`, below `size`)."""
         return self._read(self.address[index])
 
     def batch(self, step: jax.Array, n: int) -> Samples:
-        """The `n` samples of optimizer step `step`, drawn uniformly with replacement."""
+        """The `n` samples of optimizer step `step`, drawn with replacement: uniformly, or by the weights."""
         return self.rows(self.drawn(step, n))
 
     def drawn(self, step: jax.Array, n: int) -> jax.Array:
         """Which samples those are, int32 `[n]`, below `size`."""
-        return drawn(self.key, self.size, step, n)
+        return drawn(self.key, self.size, step, n, self.weight)
 
     def everything(self) -> tuple[Samples, jax.Array]:
-        """All samples `[capacity, ...]`, and their weights: 1.0 for members, 0.0 for padding, whose samples are 0."""
-        return _without_padding(self._read(self.address), self.size)
+        """All samples `[capacity, ...]`, and their weights: 0.0 for padding, whose samples are 0; for members 1.0, or
+        where they differ `weight`."""
+        return _without_padding(self._read(self.address), self.size, self.weight)
 
     def gathered(self) -> "GatheredSet":
         """A copy with all samples side by side: dearer in memory, and cheaper for each batch."""
-        return GatheredSet(self._read(self.address), self.size, self.key)
+        return GatheredSet(self._read(self.address), self.size, self.key, self.weight)
 
     def counts(self) -> tuple[jax.Array, jax.Array]:
         """How many members are real and how many synthetic, counted from the addresses."""
@@ -71,6 +75,7 @@ class GatheredSet:
     samples: Samples
     size: jax.Array
     key: jax.Array
+    weight: jax.Array | None = None
 
     def rows(self, index: jax.Array) -> Samples:
         return jax.tree.map(lambda leaf: leaf[index], self.samples)
@@ -78,12 +83,21 @@ class GatheredSet:
     batch, drawn = TrainingSet.batch, TrainingSet.drawn
 
     def everything(self) -> tuple[Samples, jax.Array]:
-        return _without_padding(self.samples, self.size)
+        return _without_padding(self.samples, self.size, self.weight)
 
 
-def drawn(key: jax.Array, size: jax.Array, step: jax.Array, n: int) -> jax.Array:
-    """Which of `size` samples step `step` reads, int32 `[n]`: uniformly, with replacement."""
-    return jax.random.randint(jax.random.fold_in(key, step), (n,), 0, size)
+def drawn(key: jax.Array, size: jax.Array, step: jax.Array, n: int, weight: jax.Array | None = None) -> jax.Array:
+    """Which of `size` samples step `step` reads, int32 `[n]`: with replacement, uniformly or by `weight [capacity]`."""
+    key = jax.random.fold_in(key, step)
+    if weight is None:
+        return jax.random.randint(key, (n,), 0, size)
+    ends = jnp.cumsum(weight)
+    place = jax.random.uniform(key, (n,)) * ends[-1]
+    weighted = jnp.minimum(jnp.searchsorted(ends, place, side="right"), size - 1).astype(jnp.int32)
+    # Weights that are all the same are none: runs then share their batches with those that have none.
+    member = jnp.arange(weight.shape[0]) < size
+    differ = weight.max() > (1 + 1e-5) * jnp.where(member, weight, jnp.inf).min()
+    return jnp.where(differ, weighted, jax.random.randint(key, (n,), 0, size))
 
 
 def choose(address: jax.Array, real: Samples, synthetic: Samples) -> Samples:
@@ -92,7 +106,7 @@ def choose(address: jax.Array, real: Samples, synthetic: Samples) -> Samples:
     return jax.tree.map(lambda r, s: jnp.where(is_real(r), r, s), real, synthetic)
 
 
-def _without_padding(samples: Samples, size: jax.Array) -> tuple[Samples, jax.Array]:
+def _without_padding(samples: Samples, size: jax.Array, weight: jax.Array | None) -> tuple[Samples, jax.Array]:
     member = jnp.arange(samples.y.shape[0]) < size
     zeroed = lambda a: jnp.where(member.reshape(-1, *(1,) * (a.ndim - 1)), a, 0)
-    return jax.tree.map(zeroed, samples), member.astype(jnp.float32)
+    return jax.tree.map(zeroed, samples), member.astype(jnp.float32) if weight is None else weight

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from madbench.models.family import Family, Given, Group, State
+from madbench.models.family import Family, Given, Group, Guide, State, sampled_weights, with_sampled_weights
 from madbench.registry import Registry
 
 # config.model.family -> module with `build(given, **settings) -> Family`.
@@ -37,4 +37,14 @@ def build(family: str, given: Given, **settings: Any) -> Family:
     return FAMILIES.find(family)(given, **settings)
 
 
-__all__ = ["FAMILIES", "Family", "Given", "Group", "State", "build"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Given",
+    "Group",
+    "Guide",
+    "State",
+    "build",
+    "sampled_weights",
+    "with_sampled_weights",
+]

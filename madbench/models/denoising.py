@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from madbench.models.family import check_number
+from madbench.models.family import Guide, check_number
 from madbench.models.minibatch import OneLoss, Trained
 from madbench.samples import Samples
 
@@ -30,6 +30,7 @@ class Denoising(OneLoss):
     net: nn.Module
     label_dropout: float = 0.1
 
+    guidable = True
     bias_meaning = "λ = 1/(1+w), w the weight of classifier-free guidance"
 
     def __post_init__(self):
@@ -67,8 +68,8 @@ class Denoising(OneLoss):
         params = self.net.init(key, x, jnp.zeros((1,)), jnp.zeros((1,), jnp.int32))["params"]
         return self.begin(params)
 
-    def sample(self, key: jax.Array, state: Trained, n: int, bias: jax.Array) -> Samples:
-        """Guided by w = 1/λ - 1."""
+    def sample(self, key: jax.Array, state: Trained, n: int, bias: jax.Array, guide: Guide | None = None) -> Samples:
+        """Guided by w = 1/λ - 1, and then by `guide`, where there is one."""
         row = jnp.arange(n, dtype=jnp.int32)
         label = self.given.labels(n)
         noise = jax.random.normal(key, (n, *self.given.shape))
@@ -81,7 +82,14 @@ class Denoising(OneLoss):
                 each = jax.vmap(lambda r: jax.random.fold_in(jax.random.fold_in(later, r), i))(row)
                 return jax.vmap(lambda k: jax.random.normal(k, self.given.shape))(each)
 
-            return self.solve(lambda x, level: self._guided(state.ema, x, level, label, bias), noise, draw)
+            def estimate(x, level):
+                fitted = self._guided(state.ema, x, level, label, bias)
+                if guide is None:
+                    return fitted
+                tuned = None if guide.tuned is None else self._guided(*guide.tuned, x, level, label, bias)
+                return guide.change(fitted, tuned, x, level)
+
+            return self.solve(estimate, noise, draw)
 
         return Samples(self.map_rows(solve, (noise, label, row)), label)
 

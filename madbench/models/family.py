@@ -7,7 +7,7 @@ devices among which the fleet divides the batch of a run where runs are fewer th
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,11 @@ class Family(Protocol):
       min_samples: smallest training set that can be fitted.
       bias_refusal: why λ below 1 means nothing to this model; "" where it does.
       bias_meaning: what λ does, for the table's notes, and whether the paper says so or it is ours.
+
+    Strategies ask for more, which a family may have:
+      takes_weights: True where `fit` heeds the weights of a training set: by its batches, or those of `everything`.
+      sampled_with: names of the state's fields that `sample` reads, of weights that can be extrapolated.
+      guidable: True where `sample` takes a `guide`, a `Guide`.
     """
 
     segments: int
@@ -56,6 +61,28 @@ class Family(Protocol):
 
         The first rows do not depend on `n`.
         """
+
+
+class Guide(NamedTuple):
+    """What changes the estimates of a diffusion model's sampler.
+
+    Attributes:
+      change: `(fitted, tuned, x, level) -> like fitted`, see `strategies.Strategy.guide`.
+      tuned: other weights to sample with, as `sampled_weights` gives them, whose estimate is `tuned`; None for none.
+    """
+
+    change: Callable[..., jax.Array]
+    tuned: Any
+
+
+def sampled_weights(family: Family, state: State) -> tuple[Any, ...]:
+    """What samples are drawn with: the fields of the state that `sampled_with` names."""
+    return tuple(getattr(state, name) for name in family.sampled_with)
+
+
+def with_sampled_weights(family: Family, state: State, weights: tuple[Any, ...]) -> State:
+    """The state that draws its samples with `weights`."""
+    return state._replace(**dict(zip(family.sampled_with, weights, strict=True)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -68,6 +68,7 @@ class Gan(Minibatch):
     gradient_penalty: float = 10.0
     critic_steps: int = 1
 
+    sampled_with = ("ema", "w_mean")
     bias_refusal = ""
     bias_meaning = "λ is the truncation ψ towards the mean of w, per class where conditional"
 

@@ -46,6 +46,8 @@ class Gaussian:
     batch_size = 0
     bias_refusal = ""
     bias_meaning = "λ multiplies the covariance"
+    sampled_with = ("params",)
+    takes_weights = True
 
     @property
     def min_samples(self) -> int:

@@ -45,6 +45,7 @@ class Minibatch:
 
     min_samples = 1
     batches = 1
+    takes_weights = True
 
     def __post_init__(self):
         check_whole(1, steps=self.steps, batch_size=self.batch_size)
@@ -141,6 +142,8 @@ class Trained(NamedTuple):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OneLoss(Minibatch):
     """A family that descends one loss with Adam, and samples with an average of its weights."""
+
+    sampled_with = ("ema",)
 
     def begin(self, params: Any) -> Trained:
         """The state of a new model."""

@@ -60,6 +60,7 @@ class Mixture:
     batch_size = 0
     bias_refusal = ""
     bias_meaning = "λ multiplies each component's covariance (ours)"
+    takes_weights = True
 
     def __post_init__(self):
         check_whole(1, components=self.components, iterations=self.iterations)

@@ -9,13 +9,15 @@ def mean_and_covariance(x: jax.Array, weight: jax.Array, ddof: int = 1) -> tuple
 
     Args:
       x: float32 `[n, d]`, finite where the weight is 0.
-      weight: float32 `[n]`, 1 for members and 0 for padding.
-      ddof: the scatter is divided by the members less `ddof`.
+      weight: float32 `[n]`, 1 for members and 0 for padding; or any weights from 0 on whose sum is the size.
+      ddof: the scatter is divided by the size less `ddof`, where weights differ by Σw less `ddof` Σw²/Σw: with 1, the
+        expected covariance is that of the samples for any weights.
     """
     size = weight.sum()
     mean = jnp.matmul(weight, x, precision="highest") / size
-    centred = (x - mean) * weight[:, None]
-    return mean, jnp.matmul(centred.T, centred, precision="highest") / (size - ddof)
+    centred = (x - mean) * jnp.sqrt(weight)[:, None]
+    divisor = size - ddof * jnp.sum(weight**2) / size
+    return mean, jnp.matmul(centred.T, centred, precision="highest") / divisor
 
 
 def symmetric_root(covariance: jax.Array) -> jax.Array:

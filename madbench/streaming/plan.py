@@ -16,7 +16,7 @@ AT_ONCE = 2**26  # bytes of one run's batches that go to the device in one call
 MOST_STEPS = 32  # of one call
 
 
-def streams(setting: str, family: Any, needed: int, limit: int) -> bool:
+def streams(setting: str, family: Any, needed: int, limit: int, resident: str = "") -> bool:
     """Whether to stream.
 
     Args:
@@ -24,6 +24,7 @@ def streams(setting: str, family: Any, needed: int, limit: int) -> bool:
       family: the model family.
       needed: bytes of one run with all its data on the device.
       limit: bytes of a device, 0 where unknown.
+      resident: what needs all data on the device; "" where nothing does.
 
     Raises:
       UserError: streaming is asked for, and the family reads whole training sets; one line.
@@ -33,6 +34,10 @@ def streams(setting: str, family: Any, needed: int, limit: int) -> bool:
             "config.fleet.streaming='always' needs a model that learns from minibatches; this one reads its whole "
             "training set at once"
         )
+    if setting == "always" and resident:
+        raise UserError(f"config.fleet.streaming='always' does not go with {resident}, which needs all data at hand")
+    if resident:
+        return False
     return setting == "always" or (setting == "auto" and bool(family.steps) and 0 < limit < needed)
 
 

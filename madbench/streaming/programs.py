@@ -66,7 +66,8 @@ class StreamedGeneration(Generation):
         key = key_for(cell.seed, t, Role.BATCH)
         n = self.family.batches * self.family.batch_size
         steps = work.state.step + jnp.arange(self.family.steps // self.family.segments)
-        index = jax.vmap(lambda step: drawn(key, work.size, step, n))(steps)
+        weight = None if isinstance(work.weight, tuple) else work.weight
+        index = jax.vmap(lambda step: drawn(key, work.size, step, n, weight))(steps)
         return self._places(shared, work, work.address[index])
 
     def members(self, shared: Shared, cell: Cell, work: Work, t: jax.Array) -> jax.Array:

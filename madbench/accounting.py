@@ -1,0 +1,152 @@
+"""What a generation costs a run, and how many optimizer steps a strategy leaves of a budget.
+
+FLOPs are those of matrix products, as `cost` counts them, of the fit, the pool, and whatever a strategy adds: samples
+that it draws and does not keep, a second fit, network evaluations of its sampler, its own hooks. What the metrics need
+(samples beyond the pool, features) is no cost of a method. Nothing here is declared by a strategy: all is read off the
+programs that run.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from madbench import cost
+from madbench.errors import UserError
+from madbench.loops import Loop
+from madbench.models import sampled_weights
+from madbench.samples import Samples
+from madbench.treatment import Treatment
+
+_SAMPLES = 64  # whose cost is divided by their number
+
+
+@dataclasses.dataclass(frozen=True)
+class Account:
+    """Of one loop. All FLOPs are of one generation of one run.
+
+    Attributes:
+      step: of one optimizer step; of an exact fit, of the whole.
+      steps: of one fit; 1 where it is exact.
+      extra_steps: of the second fit; 0 where there is none.
+      sample: of one sample of the pool.
+      drawn: samples that are drawn for it.
+      own_sample: of one sample that the second fit is made on.
+      own: how many there are.
+      select: of the choice among candidates.
+      init: of what a strategy makes in generation 1, once.
+      parameters: numbers that a strategy holds beside the model.
+    """
+
+    step: float
+    steps: int
+    extra_steps: int
+    sample: float
+    drawn: int
+    own_sample: float
+    own: int
+    select: int
+    init: int
+    parameters: int
+
+    def flops(self, t: int) -> int:
+        """Of generation `t`, from 1."""
+        fits = self.step * (self.steps + self.extra_steps)
+        samples = self.sample * self.drawn + self.own_sample * self.own
+        return round(fits + samples + self.select + (self.init if t == 1 else 0))
+
+
+def account(treatment: Treatment | None, family: Any, source: Any, loop: Loop, step: float) -> Account:
+    """The account of a loop under a treatment, or under none.
+
+    Args:
+      treatment: of the strategy.
+      family: the model family.
+      source: of real samples.
+      loop: whose sizes count.
+      step: FLOPs of one optimizer step, or of the whole fit.
+    """
+    steps = family.steps or 1
+    plain = _sample(family)
+    if treatment is None:
+        return Account(step, steps, 0, plain, loop.n_synthetic, 0.0, 0, 0, 0, 0)
+    tuner, state = treatment.tuner, treatment.state(source)
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state))
+    sample = plain
+    if treatment.has("guide"):
+        sample = _sample(family, treatment, state)
+        if tuner is not None:
+            weights = sampled_weights(family, jax.eval_shape(family.init, jax.random.key(0)))
+            parameters += sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(weights))
+    return Account(
+        step=step,
+        steps=steps,
+        extra_steps=0 if tuner is None else tuner.steps or 1,
+        sample=sample,
+        drawn=loop.n_synthetic * treatment.strategy.candidates,
+        own_sample=plain,
+        own=0 if tuner is None else loop.n_initial,
+        select=_select(treatment, source, loop.n_synthetic, state),
+        init=_init(treatment, source, loop.n_initial),
+        parameters=parameters,
+    )
+
+
+def affordable(plain: list[Account], treated: list[Account], share: float, generations: int, where: str) -> int:
+    """The optimizer steps with which no loop's generation costs more than without the strategy, on average over T.
+
+    Args:
+      plain: accounts without the strategy, by loop.
+      treated: with it, at the same steps.
+      share: steps of the second fit for each of the first.
+      generations: T, over which what is made once is spread.
+      where: what to call the strategy in messages.
+
+    Raises:
+      UserError: the strategy takes it all; one line.
+    """
+    fewest = math.inf
+    for before, after in zip(plain, treated, strict=True):
+        budget = before.step * before.steps + before.sample * before.drawn
+        fixed = after.sample * after.drawn + after.own_sample * after.own + after.select + after.init / generations
+        fewest = min(fewest, (budget - fixed) / (after.step * (1 + share)))
+    steps = min(int(fewest + 1e-6), plain[0].steps)
+    steps = steps // 10 * 10 if 10 <= steps < plain[0].steps else steps  # ten segments of a fit are shown
+    if steps < 1:
+        raise UserError(
+            f"{where} costs as much as all {plain[0].steps} optimizer steps of a generation; raise config.model.steps, "
+            "let it draw or train less, or set config.equal_cost=False"
+        )
+    return steps
+
+
+def _sample(family: Any, treatment: Treatment | None = None, own: Any = ()) -> float:
+    """FLOPs of one sample; with a treatment of one that it guides, `own` being the shapes of its state."""
+    state = jax.eval_shape(family.init, jax.random.key(0))
+    tuned = sampled_weights(family, state) if treatment is not None and treatment.tuner is not None else ()
+
+    def draw(key, state, bias, tuned, own):
+        how = {} if treatment is None else {"guide": treatment.guide(tuned, own)}
+        return family.sample(key, state, _SAMPLES, bias, **how)
+
+    bias = jax.ShapeDtypeStruct((), jnp.float32)
+    return cost.estimate(draw, jax.random.key(0), state, bias, tuned, own).flops / _SAMPLES
+
+
+def _init(treatment: Treatment, source: Any, n_initial: int) -> int:
+    if not treatment.has("init"):
+        return 0
+    mine = dataclasses.replace(treatment, n_initial=n_initial)
+    order = jax.eval_shape(lambda key: source.order(key), jax.random.key(0))
+    whole = jax.ShapeDtypeStruct((), jnp.int32)
+    return cost.estimate(mine.init, source, order, jax.ShapeDtypeStruct((), jnp.uint32), whole).flops
+
+
+def _select(treatment: Treatment, source: Any, n: int, state: Any) -> int:
+    if not treatment.has("select") or not n:
+        return 0
+    key, x, member = jax.random.key(0), (treatment.strategy.candidates, n, *source.shape), (n,)
+    like = Samples(jax.ShapeDtypeStruct(x, jnp.float32), jax.ShapeDtypeStruct(member, jnp.int32))
+    return cost.estimate(treatment.strategy.select, key, like, jax.ShapeDtypeStruct(member, jnp.bool), state).flops

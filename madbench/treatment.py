@@ -1,0 +1,205 @@
+"""A strategy at work in one generation of one run: what its hooks are handed, and what becomes of what they return."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from madbench.models import Family, Guide, sampled_weights, with_sampled_weights
+from madbench.randomness import Role, key_for
+from madbench.samples import Samples
+from madbench.strategies import Strategy, has
+from madbench.training_set import GatheredSet
+
+# Of the measurement of what a strategy copies from the real samples into the pool.
+MEASURED = 1024  # samples of the pool, and real ones, that are looked at; against all real ones
+QUANTILE = 0.05  # of the distances between real samples: as near as so many of them are to another, is a copy
+_AT_ONCE = 1024  # real samples that are read at a time
+
+
+class Pool(NamedTuple):
+    """What a strategy lets into the pool of one generation.
+
+    Attributes:
+      samples: x float32 `[rows, *shape]`, y int32 `[rows]`.
+      weight: float32 `[rows]` in later training objectives; () where all count alike.
+      passed: int32 scalar, how many have a weight above 0.
+      memorization: float32 scalar, see `Treatment.memorization`.
+    """
+
+    samples: Samples
+    weight: Any
+    passed: jax.Array
+    memorization: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Treatment:
+    """Pure functions that `generation.Generation` calls, each for a hook that the strategy has.
+
+    Attributes:
+      strategy: what is done.
+      family: the model family.
+      tuner: the same, of the strategy's second fit; None where there is none.
+      n_initial: most real samples of generation 1, of any loop: places of `real`, and of the second fit's set.
+    """
+
+    strategy: Strategy
+    family: Family
+    tuner: Family | None
+    n_initial: int
+
+    def has(self, hook: str) -> bool:
+        """Whether the strategy overrides it."""
+        return has(self.strategy, hook)
+
+    def weighs_pool(self, source: Any) -> bool:
+        """Whether `select` gives weights beside samples."""
+        if not self.has("select"):
+            return False
+        n = (self.strategy.given.num_classes or 1,)
+        x = jax.ShapeDtypeStruct((self.strategy.candidates, *n, *source.shape), jnp.float32)
+        y, member = jax.ShapeDtypeStruct(n, jnp.int32), jax.ShapeDtypeStruct(n, jnp.bool)
+        found = jax.eval_shape(self._select, jax.random.key(0), Samples(x, y), member, self.state(source))
+        return len(found) == 2
+
+    # ---- once for a run --------------------------------------------------------------------------------------------
+
+    def init(self, source: Any, order: Any, seed: jax.Array, n_initial: jax.Array) -> Any:
+        """The strategy's state; see `Strategy.init`. `n_initial`: of this run."""
+        real = member = None
+        if self.strategy.reads_real:
+            positions = jnp.arange(self.n_initial, dtype=jnp.int32)
+            real, member = source.at(order, positions), positions < n_initial
+        return self.strategy.init(key_for(seed, 0, Role.STRATEGY), real, member)
+
+    def state(self, source: Any) -> Any:
+        """Its shapes."""
+        seed = jax.ShapeDtypeStruct((), jnp.uint32)
+        order = jax.eval_shape(lambda seed: source.order(key_for(seed, 0, Role.DATA)), seed)
+        return jax.eval_shape(self.init, source, order, seed, jax.ShapeDtypeStruct((), jnp.int32))
+
+    # ---- the training objective ------------------------------------------------------------------------------------
+
+    def weights(self, address: jax.Array, size: jax.Array, pooled: Any) -> Any:
+        """Of the training set at `address [capacity]`, with the sum `size`; () where all members count alike.
+
+        Args:
+          address, size: as `loops.compose` makes them.
+          pooled: weights of the synthetic memory, `[slots, rows]`, or ().
+        """
+        if not self.has("weigh") and isinstance(pooled, tuple):
+            return ()
+        member, is_real = jnp.arange(address.shape[0]) < size, address >= 0
+        weight = jnp.ones(address.shape[0])
+        if not isinstance(pooled, tuple):
+            weight = jnp.where(is_real, 1.0, pooled.reshape(-1)[jnp.maximum(-1 - address, 0)])
+        if self.has("weigh"):
+            count = lambda which: jnp.sum(member & which).astype(jnp.int32)
+            weight = weight * self.strategy.weigh(is_real, count(is_real), count(~is_real)).astype(jnp.float32)
+        weight = jnp.where(member, weight, 0.0)
+        return weight * (size / weight.sum())
+
+    # ---- the fitted model ------------------------------------------------------------------------------------------
+
+    def refine(self, seed: jax.Array, t: jax.Array, size: jax.Array, state: Any, draw: Callable) -> tuple[Any, Any]:
+        """The strategy's second fit, and what follows from it.
+
+        Args:
+          seed: of the run.
+          t: int32 scalar, the generation.
+          size: int32 scalar, how many samples the second fit sees, at most `n_initial`.
+          state: of the fitted model.
+          draw: `(key, n) -> Samples`, from that model, as they would be kept.
+
+        Returns:
+          (state of the model that samples are drawn with, weights that `guide` needs beside it or ()).
+        """
+        draws, batches, begins, noise = jax.random.split(key_for(seed, t, Role.EXTRA_FIT), 4)
+        own = GatheredSet(draw(draws, self.n_initial), size, batches)
+        begin = self.tuner.init(begins)._replace(params=state.params)
+        step = lambda state, _: (self.tuner.fit(noise, own, state)[0], None)
+        end, _ = jax.lax.scan(step, begin, length=self.tuner.segments)
+        tuned = sampled_weights(self.tuner, end)
+        if self.has("extrapolate"):
+            fitted = sampled_weights(self.family, state)
+            state = with_sampled_weights(self.family, state, self.strategy.extrapolate(fitted, tuned))
+        return state, tuned if self.has("guide") else ()
+
+    def guide(self, tuned: Any, state: Any) -> Guide | None:
+        """What the sampler is handed; `tuned` as `refine` gives it, `state` the strategy's."""
+        if not self.has("guide"):
+            return None
+        change = lambda fitted, other, x, level: self.strategy.guide(fitted, other, x, level, state)
+        return Guide(change, tuned or None)
+
+    # ---- the pool --------------------------------------------------------------------------------------------------
+
+    def select(
+        self, seed: jax.Array, t: jax.Array, first: Samples, n: jax.Array, state: Any, draw: Callable
+    ) -> tuple[Pool, jax.Array]:
+        """The pool of a generation, and whether all candidates were finite.
+
+        Args:
+          seed: of the run.
+          t: int32 scalar, the generation.
+          first: the candidates that would enter without a strategy, x float32 `[rows, *shape]`.
+          n: int32 scalar, how many of the places are this run's.
+          state: of the strategy.
+          draw: `(key, rows) -> Samples`, more of them from the same model.
+        """
+        rows, member = first.y.shape[0], jnp.arange(first.y.shape[0]) < n
+        x = first.x[None]
+        if self.strategy.candidates > 1:
+            key = key_for(seed, t, Role.CANDIDATES)
+            more = lambda i: draw(jax.random.fold_in(key, i), rows).x
+            x = jnp.concatenate([x, jax.lax.map(more, jnp.arange(self.strategy.candidates - 1))])
+        seen = member.reshape(1, -1, *(1,) * (x.ndim - 2))
+        good = jnp.all(jnp.isfinite(x) | ~seen)
+        samples, *weight = self._select(key_for(seed, t, Role.SELECT), Samples(x, first.y), member, state)
+        weight = weight[0] if weight else ()
+        passed = jnp.sum(member & (weight > 0)) if weight != () else n
+        return Pool(samples, weight, passed.astype(jnp.int32), jnp.float32(0)), good
+
+    def memorization(self, pool: jax.Array, n: jax.Array, real: Callable, n_initial: jax.Array) -> jax.Array:
+        """The share of a pool that lies as near to a real sample of generation 1 as the closest 5 % of these do to
+        another: of new real samples 5 % do, of copies all (ours; as the metric "memorization", but of the pool, of
+        the real samples, and on samples instead of features).
+
+        Args:
+          pool: float32 `[rows, *shape]`, of which at most `MEASURED` are looked at.
+          n: int32 scalar, how many are the run's.
+          real: `positions -> x`, float32 `[n, *shape]`.
+          n_initial: int32 scalar, real samples of the run's generation 1.
+        """
+        few = min(MEASURED, self.n_initial)
+        looked = pool[: min(MEASURED, pool.shape[0])]
+        flat = lambda x: x.reshape(x.shape[0], -1)
+        own = real(jnp.arange(few, dtype=jnp.int32))
+        query = jnp.concatenate([flat(own), flat(looked)])
+        itself = jnp.concatenate([jnp.arange(few), jnp.full(looked.shape[0], -1)])
+
+        def nearest(best, start):
+            position = start + jnp.arange(min(_AT_ONCE, self.n_initial), dtype=jnp.int32)
+            x = flat(real(position))
+            product = jnp.matmul(query, x.T, precision="highest")
+            squared = jnp.sum(query**2, axis=1)[:, None] + jnp.sum(x**2, axis=1) - 2 * product
+            other = (position < n_initial) & (position != itself[:, None])
+            return jnp.minimum(best, jnp.where(other, jnp.maximum(squared, 0), jnp.inf).min(axis=1)), None
+
+        starts = jnp.arange(0, self.n_initial, _AT_ONCE, dtype=jnp.int32)
+        best, _ = jax.lax.scan(nearest, jnp.full(query.shape[0], jnp.inf), starts)
+        ours = jnp.minimum(n_initial, few)
+        among = jnp.sort(jnp.where(jnp.arange(few) < ours, best[:few], jnp.inf))
+        radius = among[jnp.maximum(jnp.floor(QUANTILE * ours).astype(jnp.int32), 1) - 1]
+        member = jnp.arange(looked.shape[0]) < n
+        return jnp.sum(member & (best[few:] <= radius)) / jnp.maximum(jnp.sum(member), 1)
+
+    def _select(self, key: jax.Array, candidates: Samples, member: jax.Array, state: Any) -> tuple[Any, ...]:
+        """(samples,) or (samples, weights), as the hook gives them."""
+        found = self.strategy.select(key, candidates, member, state)
+        samples, *weight = (found,) if isinstance(found, Samples) else found
+        samples = Samples(samples.x.astype(jnp.float32), samples.y.astype(jnp.int32))
+        return samples, *(w.astype(jnp.float32) for w in weight)
