@@ -4,11 +4,14 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from madbench import accounting, strategies
 from madbench.errors import UserError
 from madbench.loops import Loop
-from madbench.models import Family
+from madbench.models import Family, sampled_weights
+from madbench.samples import Samples, decode
 from madbench.strategies import Strategy, trial
 from madbench.treatment import Treatment
 
@@ -55,44 +58,62 @@ def check(treatment: Treatment, config: dict[str, Any], loops: list[Loop], sourc
     Raises:
       UserError: one line.
     """
-    name, model = config["strategy"], config["model"]["family"]
-    try:
-        state = treatment.state(source)
-    except UserError:
-        raise
-    except Exception as error:  # whatever its own code raises
-        text = " ".join(str(error).split())[:300]
-        raise UserError(f"config.strategy={name!r}: init fails: {type(error).__name__}: {text}") from error
     times = range(1, config["generations"] + 1)
-    compositions = [loop.union(t) for loop in loops for t in times]
-    trial.check(treatment.strategy, name, treatment.family, model, state, compositions)
+    trial.check(
+        treatment.strategy,
+        config["strategy"],
+        treatment.family,
+        config["model"]["family"],
+        initial=[loop.n_initial for loop in loops],
+        pools=[loop.n_synthetic for loop in loops],
+        compositions=[loop.union(t) for loop in loops for t in times],
+    )
 
 
 def try_pool(treatment: Treatment, name: str, source: Any) -> None:
-    """Lets the strategy select among real samples, the best that it will ever see, before anything is trained.
+    """Runs the hooks once before anything is trained: `init` on real samples, `select` on others, the best that it will
+    ever see, `extrapolate` on a new model's weights, and `guide` on noise.
 
     Raises:
-      UserError: none of them passes, or what comes back is not finite; one line.
+      UserError: no sample passes, or what comes back is not finite; one line.
     """
-    if not treatment.has("select"):
-        return
-    n = min(256, source.reference.x.shape[0])
+    own, has, where = treatment.strategy, treatment.has, f"config.strategy={name!r}"
+    finite = lambda tree: all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))
+    state = jax.jit(treatment.init)(source, source.order(jax.random.key(0)), jnp.uint32(0), treatment.n_initial)
+    if any(bool(jnp.isnan(leaf).any()) for leaf in jax.tree.leaves(state)):  # infinity may stand for padding
+        raise UserError(f"{where}: init returns numbers that are not finite")
+    if has("select"):
+        candidates, member = _real_candidates(own, source)
+        found = jax.jit(own.select)(jax.random.key(0), candidates, member, state)
+        samples, weights = (found, ()) if isinstance(found, Samples) else found
+        trial.check_pool(name, weights)
+        if not finite(samples.x):
+            raise UserError(f"{where}: select returns samples that are not finite")
+        if samples.y.min() < 0 or samples.y.max() >= max(source.num_classes, 1):
+            raise UserError(f"{where}: select returns labels that the data have not")
+    if has("extrapolate"):
 
-    @jax.jit
-    def select(source, order):
-        seed, whole = jax.numpy.uint32(0), jax.numpy.int32(treatment.n_initial)
-        state = treatment.init(source, order, seed, whole)
-        draw = lambda key, rows: jax.tree.map(lambda a: jax.random.permutation(key, a), source.reference)
-        first = jax.tree.map(lambda a: a[:n], source.reference)
-        drawn = lambda key, rows: jax.tree.map(lambda a: a[:rows], draw(key, rows))
-        pool, _ = treatment.select(seed, jax.numpy.int32(1), first, jax.numpy.int32(n), state, drawn)
-        return pool.weight, jax.numpy.all(jax.numpy.isfinite(pool.samples.x))
+        def extrapolated(key):
+            fitted = sampled_weights(treatment.family, treatment.family.init(key))
+            return own.extrapolate(fitted, jax.tree.map(lambda a: 1.01 * a + 0.01, fitted))
 
-    order = source.order(jax.random.key(0))
-    weight, finite = select(source, order)
-    trial.check_pool(name, weight)
-    if not finite:
-        raise UserError(f"config.strategy={name!r}: select returns samples that are not finite")
+        if not finite(jax.jit(extrapolated)(jax.random.key(0))):
+            raise UserError(f"{where}: extrapolate returns numbers that are not finite")
+    if has("guide"):
+        fitted, tuned, x = jax.random.normal(jax.random.key(0), (3, 16, *source.shape))
+        if not finite(jax.jit(own.guide)(fitted, tuned if own.extra_fit else None, x, jnp.float32(0.5), state)):
+            raise UserError(f"{where}: guide returns numbers that are not finite")
+
+
+def _real_candidates(strategy: Strategy, source: Any) -> tuple[Samples, jax.Array]:
+    """Candidates as `select` gets them, of the reference: each in a place of its class, as generated ones are."""
+    x, y = (np.asarray(leaf) for leaf in source.reference)
+    classes, count = max(source.num_classes, 1), strategy.candidates
+    of_class = [own if len(own := np.flatnonzero(y == label)) else np.arange(len(y)) for label in range(classes)]
+    each = max(1, min(256 // classes, min(map(len, of_class)) // count))  # different ones, where there are as many
+    place = np.stack([np.resize(own, (count, each)) for own in of_class], axis=2).reshape(count, -1)
+    labels = np.arange(place.shape[1], dtype=np.int32) % classes
+    return Samples(jnp.asarray(decode(x[place])), jnp.asarray(labels)), jnp.ones(place.shape[1], jnp.bool)
 
 
 def affordable(

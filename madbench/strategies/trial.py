@@ -1,20 +1,34 @@
 """Tries a strategy's hooks before anything is trained: on shapes alone, and the weights on real compositions."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core as jex
 
 from madbench.errors import UserError
 from madbench.models import Family, sampled_weights
 from madbench.samples import Samples
+from madbench.strategies.loading import said
 from madbench.strategies.strategy import Strategy, has
+
+_NEEDS = {
+    "weigh": ("takes_weights", "weights in the training objective, which {} does not heed"),
+    "extrapolate": ("sampled_with", "weights that samples are drawn with, and {} names none"),
+    "guide": ("guidable", "a sampler that can be guided, as that of diffusion, and {} has none"),
+}
 
 
 def check(
-    strategy: Strategy, name: str, family: Family, model: str, state: Any, compositions: Iterable[tuple[int, int]]
+    strategy: Strategy,
+    name: str,
+    family: Family,
+    model: str,
+    initial: Iterable[int],
+    pools: Iterable[int],
+    compositions: Iterable[tuple[int, int]],
 ) -> None:
     """Refuses a strategy whose hooks do not fit the model, return what they must not, or fail.
 
@@ -23,67 +37,80 @@ def check(
       name: as the config has it, for messages.
       family: the model family.
       model: its name.
-      state: shapes of what `init` returns.
+      initial: real samples of generation 1, of each loop.
+      pools: samples that enter the pool in a generation, of each loop.
       compositions: (real, synthetic) samples of each training set.
 
     Raises:
       UserError: one line.
     """
     where = f"config.strategy={name!r}"
-    needs = {"weigh": "takes_weights", "extrapolate": "sampled_with", "guide": "guidable"}
-    what = {
-        "weigh": "weights in the training objective, which {} does not heed",
-        "extrapolate": "weights that samples are drawn with, and {} names none",
-        "guide": "a sampler that can be guided, as that of diffusion, and {} has none",
-    }
-    for hook, attribute in needs.items():
+    for hook, (attribute, what) in _NEEDS.items():
         if has(strategy, hook) and not getattr(family, attribute, False):
-            raise UserError(f"{where} changes {what[hook].format(model)}; choose another model or strategy")
+            raise UserError(f"{where} changes {what.format(model)}; choose another model or strategy")
+    state: Any = ()
+    for n in sorted(set(initial)):
+        state = _init(strategy, where, n)
     if has(strategy, "select"):
-        _check_select(strategy, where, family, model, state)
+        # whole multiples of the classes or not; and a few, whatever the pools are, for a strategy is asked for its form
+        for n in sorted({max(strategy.given.num_classes, 1), 11, 20, *pools} - {0}):
+            _check_select(strategy, where, family, model, state, n)
     if has(strategy, "weigh"):
-        for n_real, n_synthetic in dict.fromkeys(compositions):
-            _check_weights(strategy, where, n_real, n_synthetic)
+        _check_weights(strategy, where, list(dict.fromkeys(compositions)))
     if has(strategy, "extrapolate"):
         fitted = sampled_weights(family, jax.eval_shape(family.init, jax.random.key(0)))
         found = _called(where, "extrapolate", strategy.extrapolate, fitted, fitted)
         if _form(found) != _form(fitted):
             raise UserError(f"{where}: extrapolate must return arrays of the shapes and types of `fitted`")
     if has(strategy, "guide"):
-        x = jax.ShapeDtypeStruct((3, *strategy.given.shape), jnp.float32)
-        tuned = x if strategy.extra_fit else None
-        found = _called(where, "guide", strategy.guide, x, tuned, x, jax.ShapeDtypeStruct((), jnp.float32), state)
+        x = _shape((3, *strategy.given.shape))
+        found = _called(where, "guide", strategy.guide, x, x if strategy.extra_fit else None, x, _shape(()), state)
         _expect(where, "guide", found, x)
 
 
-def _check_select(strategy: Strategy, where: str, family: Family, model: str, state: Any) -> None:
-    for n in (11, 20):  # pools are of any size, whole multiples of the classes or not
-        x = jax.ShapeDtypeStruct((strategy.candidates, n, *strategy.given.shape), jnp.float32)
-        y, member = jax.ShapeDtypeStruct((n,), jnp.int32), jax.ShapeDtypeStruct((n,), jnp.bool)
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        found = _called(where, "select", strategy.select, key, Samples(x, y), member, state)
-        samples, *weight = (found,) if isinstance(found, Samples) else found if isinstance(found, tuple) else (None,)
-        if not isinstance(samples, Samples) or len(weight) > 1:
-            raise UserError(f"{where}: select must return Samples(x, y), or those and weights")
-        _expect(where, "select (x)", samples.x, jax.ShapeDtypeStruct(x.shape[1:], jnp.float32))
-        _expect(where, "select (y)", samples.y, y)
-        if weight:
-            _expect(where, "select (weights)", weight[0], jax.ShapeDtypeStruct((n,), jnp.float32))
-            if not getattr(family, "takes_weights", False):
-                raise UserError(f"{where} weighs samples in the training objective, which {model} does not heed")
+def _init(strategy: Strategy, where: str, n: int) -> Any:
+    """Shapes of what `init` makes of `n` real samples."""
+    real = member = None
+    if strategy.reads_real:
+        real = Samples(_shape((n, *strategy.given.shape)), _shape((n,), jnp.int32))
+        member = _shape((n,), jnp.bool)
+    state = _called(where, "init", strategy.init, _key(), real, member)
+    if any(jnp.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in jax.tree.leaves(state)):
+        raise UserError(f"{where}: init returns random keys, which are no arrays of numbers; use jax.random.key_data")
+    return state
 
 
-def _check_weights(strategy: Strategy, where: str, n_real: int, n_synthetic: int) -> None:
-    """On the whole of a small set, or on as much of each kind of a large one as tells."""
-    is_real = jnp.arange(n_real + n_synthetic) < n_real
-    call = lambda: strategy.weigh(is_real, jnp.int32(n_real), jnp.int32(n_synthetic))
-    _expect(where, "weigh", _called(where, "weigh", call), jax.ShapeDtypeStruct(is_real.shape, jnp.float32))
-    found = np.asarray(call(), np.float64)
-    made_of = f"of {n_real:,} real and {n_synthetic:,} synthetic samples"
-    if not np.all(np.isfinite(found)):
-        raise UserError(f"{where}: weigh returns numbers that are not finite for a training set {made_of}")
-    if found.min() < 0 or found.sum() <= 0:
-        raise UserError(f"{where}: weigh returns negative weights, or none above 0, for a training set {made_of}")
+def _check_select(strategy: Strategy, where: str, family: Family, model: str, state: Any, n: int) -> None:
+    x = _shape((strategy.candidates, n, *strategy.given.shape))
+    y, member = _shape((n,), jnp.int32), _shape((n,), jnp.bool)
+    found = _called(where, "select", strategy.select, _key(), Samples(x, y), member, state)
+    samples, *weight = (found,) if isinstance(found, Samples) else found if isinstance(found, tuple) else (None,)
+    if not isinstance(samples, Samples) or len(weight) > 1:
+        raise UserError(f"{where}: select must return Samples(x, y), or those and weights")
+    _expect(where, "select (x)", samples.x, _shape(x.shape[1:]))
+    _expect(where, "select (y)", samples.y, y)
+    if weight:
+        _expect(where, "select (weights)", weight[0], _shape((n,)), or_bool=True)
+        if not getattr(family, "takes_weights", False):
+            raise UserError(f"{where} weighs samples in the training objective, which {model} does not heed")
+
+
+def _check_weights(strategy: Strategy, where: str, compositions: list[tuple[int, int]]) -> None:
+    """On whole training sets, padded as in the program and in its precision."""
+    capacity = max(map(sum, compositions))
+    found = _called(where, "weigh", strategy.weigh, _shape((capacity,), jnp.bool), *[_shape((), jnp.int32)] * 2)
+    _expect(where, "weigh", found, _shape((capacity,)), or_bool=True)
+    weigh = jax.jit(strategy.weigh)
+    for n_real, n_synthetic in compositions:
+        whole = weigh(jnp.arange(capacity) < n_real, jnp.int32(n_real), jnp.int32(n_synthetic))
+        weights = np.asarray(whole, np.float32)[: n_real + n_synthetic]
+        made_of = f"for a training set of {n_real:,} real and {n_synthetic:,} synthetic samples"
+        if not np.all(np.isfinite(weights)):
+            raise UserError(f"{where}: weigh returns numbers that are not finite, {made_of}")
+        if weights.min() < 0 or weights.max() <= 0:
+            raise UserError(f"{where}: weigh returns negative weights, or none above 0, {made_of}")
+        if not 1e-30 < (total := weights.sum(dtype=np.float64)) < 1e30:  # float32 divides by it
+            raise UserError(f"{where}: weigh returns weights whose sum is {total:g}, {made_of}")
 
 
 def check_pool(name: str, weights: Any) -> None:
@@ -110,12 +137,39 @@ def check_pool(name: str, weights: Any) -> None:
 def _called(where: str, hook: str, function: Callable, *arguments: Any) -> Any:
     """The shapes of what a hook returns; whatever its own code raises is said in one line."""
     try:
-        return jax.eval_shape(function, *arguments)
-    except UserError:
-        raise
+        program, found = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    except UserError as error:
+        raise UserError(f"{where}: {hook}: {error}") from None
     except Exception as error:
-        text = " ".join(str(error).split())
-        raise UserError(f"{where}: {hook} fails: {type(error).__name__}: {text[:300]}") from error
+        raise UserError(f"{where}: {hook} fails: {said(error)}") from error
+    within = list(_primitives(program.jaxpr))
+    if called := [name for name, _ in within if name in ("pure_callback", "io_callback")]:
+        raise UserError(f"{where}: {hook} calls back to Python ({called[0]}), which no compiled program can count")
+    if any(name == "dot_general" and endless for name, endless in within):
+        raise UserError(
+            f"{where}: {hook} has matrix products in a loop of unknown length (while_loop), which cannot be counted; "
+            "use jax.lax.scan, or fori_loop with fixed ends"
+        )
+    return found
+
+
+def _primitives(jaxpr: Any, endless: bool = False) -> Iterator[tuple[str, bool]]:
+    """(name, whether it is in a loop of unknown length) of all that a program does."""
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        yield name, endless
+        for value in equation.params.values():
+            for inner in value if isinstance(value, (tuple, list)) else (value,):
+                if isinstance(inner, (jex.ClosedJaxpr, jex.Jaxpr)):
+                    yield from _primitives(getattr(inner, "jaxpr", inner), endless or name == "while")
+
+
+def _shape(shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def _key() -> jax.ShapeDtypeStruct:
+    return jax.eval_shape(lambda: jax.random.key(0))
 
 
 def _form(tree: Any) -> Any:
@@ -123,9 +177,10 @@ def _form(tree: Any) -> Any:
     return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
-def _expect(where: str, what: str, found: Any, wanted: jax.ShapeDtypeStruct) -> None:
+def _expect(where: str, what: str, found: Any, wanted: jax.ShapeDtypeStruct, or_bool: bool = False) -> None:
     shape = getattr(found, "shape", None)
     if shape != wanted.shape:
         raise UserError(f"{where}: {what} has the shape {shape}, and must have {wanted.shape}")
-    if jnp.issubdtype(found.dtype, jnp.integer) != jnp.issubdtype(wanted.dtype, jnp.integer):
+    kind = jnp.integer if jnp.issubdtype(wanted.dtype, jnp.integer) else jnp.floating
+    if not jnp.issubdtype(found.dtype, kind) and not (or_bool and found.dtype == jnp.bool):
         raise UserError(f"{where}: {what} is of type {found.dtype}, and must be {wanted.dtype}")
