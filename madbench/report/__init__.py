@@ -1,7 +1,7 @@
 """Tables and pictures, made from results alone: no model, no accelerator. Here: what they have in common."""
 
 from madbench.results import Result, ResultError
-from madbench.verdict import Cell
+from madbench.verdict import Cell, treatment
 
 
 def planned(result: Result) -> list[Cell]:
@@ -12,6 +12,13 @@ def planned(result: Result) -> list[Cell]:
     """
     try:
         task, model = result.config["task"], result.config["model"]["family"]
-        return [Cell(task, model, entry["loop"], entry["bias"]) for entry in result.reference["cells"]]
+        done = treatment(result.config)
+        return [Cell(task, model, entry["loop"], entry["bias"], *done) for entry in result.reference["cells"]]
     except (KeyError, TypeError) as error:
         raise ResultError(f"{result.path}: config.json or reference.json is incomplete ({error})") from None
+
+
+def named(cell: Cell) -> str:
+    """What a picture of a workdir is of: "digits, diffusion", and the strategy with its budget where there is one."""
+    treated = [cell.strategy, cell.budget] if cell.budget else []
+    return ", ".join([cell.task, cell.model, *treated])

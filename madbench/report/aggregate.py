@@ -8,7 +8,7 @@ import numpy as np
 
 from madbench import verdict
 from madbench.errors import UserError
-from madbench.report import planned
+from madbench.report import accounts, planned
 from madbench.results import MetricInfo, Result
 from madbench.verdict import DEFAULT, DEFINITIONS, Cell, Definition, Verdict
 
@@ -47,12 +47,13 @@ class Line:
 
     Attributes:
       source: name of the workdir.
-      cell: task, model, loop, λ.
+      cell: task, model, loop, λ, strategy and its budget.
       generations: T, as configured.
       n_real, n_synthetic: composition of the training set at generation T; None where no run got there.
       metrics: name -> values at generations 1 and T; None where there are none, or the metric was not asked for.
       floors: name -> floor, of the metrics that were asked for.
       verdict: over the configured seeds.
+      account: what it cost.
     """
 
     source: str
@@ -63,17 +64,25 @@ class Line:
     metrics: dict[str, tuple[Spread | None, Spread | None]]
     floors: dict[str, Floor]
     verdict: Verdict
+    account: accounts.Account
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Everything that every format shows. `definition` is of collapse, `notes` are plain sentences."""
+    """Everything that every format shows.
+
+    Attributes:
+      definition: of collapse.
+      notes: plain sentences.
+      strategies: what is said of each but none, as `accounts.told`.
+    """
 
     lines: list[Line]
     metrics: dict[str, MetricInfo]
     floors: list[Floor]
     definition: Definition
     notes: list[str]
+    strategies: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
 def aggregate(results: list[Result], definition: str = DEFAULT) -> Table:
@@ -105,11 +114,12 @@ def aggregate(results: list[Result], definition: str = DEFAULT) -> Table:
         outside = len(result.rows) - sum(len(rows.get(cell, [])) for cell in cells)
         if outside:
             notes.append(f"{source}: {outside} rows lie outside the configured grid and are not counted.")
+    lines = accounts.relate(lines)
     floors = list(dict.fromkeys(floor for line in lines for floor in line.floors.values()))
     notes = far_notes(lines) + notes
     notes += [_share_note(r, source) for r, source in zip(results, sources, strict=True) if len(r.shares) < r.split]
     notes += _notes(results, sources, metrics, DEFINITIONS[definition])
-    return Table(lines, metrics, floors, DEFINITIONS[definition], notes)
+    return Table(lines, metrics, floors, DEFINITIONS[definition], notes, accounts.strategies(results))
 
 
 # Generation 1 saw real data alone, so its FD is the model's own error. Trained models of this suite have one to three
@@ -168,7 +178,8 @@ def _line(
     known = result.reference.get("floors", {})
     judged = verdict.judge_cell(rows, known, result.metrics, **plan, definition=definition)
     floors = {name: _floor(result, name) for name in result.metrics}
-    return Line(source, cell, generations, last.get("n_real"), last.get("n_synthetic"), spreads, floors, judged)
+    sizes, cost = (last.get("n_real"), last.get("n_synthetic")), accounts.account(rows, seeds, generations)
+    return Line(source, cell, generations, *sizes, spreads, floors, judged, cost)
 
 
 def _spread(values: np.ndarray) -> Spread | None:
@@ -218,6 +229,7 @@ def _notes(
         *[_HALF_LIFE] * ("recall" in metrics),
         *dict.fromkeys(r.metrics[name].note for r in results for name in r.metrics if r.metrics[name].note),
         *_budget_notes(results),
+        *accounts.notes(results),
         "Labels (ours): a conditional model synthesizes equal numbers per class.",
     ]
     meanings = {(r.config["model"]["family"], r.reference.get("bias_meaning")) for r in results}

@@ -56,6 +56,7 @@ def _record(line: Line) -> dict[str, Any]:
         "verdict": judged.text,
         "undecided": "; ".join(judged.undecided),
         "half_life": judged.half_life,
+        **dataclasses.asdict(line.account),
     }
 
 
@@ -116,6 +117,7 @@ def _json(table: Table) -> str:
         "lines": lines,
         "metrics": {name: dataclasses.asdict(info) for name, info in table.metrics.items()},
         "floors": [dataclasses.asdict(floor) for floor in table.floors],
+        "strategies": table.strategies,
         "notes": table.notes,
     }
     return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"

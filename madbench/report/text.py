@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from madbench.report import accounts
 from madbench.report.aggregate import MISSING, Line, Spread, Table
 from madbench.results import MetricInfo, bias_text
 from madbench.verdict import CONFIDENCE, Trend
@@ -23,7 +24,7 @@ class Grid(NamedTuple):
 
 
 def grids(table: Table) -> Iterator[Grid]:
-    """What a reader sees, in order: cells with their verdicts, metrics, what the verdicts rest on, floors."""
+    """What a reader sees, in order: cells with their verdicts, metrics, costs, what the verdicts rest on, floors."""
     last = _last(table)
     measured = {f"{info.title}, {_span(table)}": ("l", _metric_column(table, info)) for info in table.metrics.values()}
     fits = len(measured) <= _SIDE_BY_SIDE
@@ -44,7 +45,27 @@ def grids(table: Table) -> Iterator[Grid]:
     for start in range(0, 0 if fits else len(titles), _SIDE_BY_SIDE):
         some = {title: measured[title] for title in titles[start : start + _SIDE_BY_SIDE]}
         yield _grid("" if start else "Metrics:", {**_labels(table, table.lines), **some})
+    yield from costs(table)
     yield from foundations(table)
+
+
+def costs(table: Table) -> Iterator[Grid]:
+    """Quality has a price: what each line cost, beside the line without a strategy; nothing where there is none."""
+    if not accounts.has_strategy(line.cell for line in table.lines):
+        return
+    found = [line.account for line in table.lines]
+    ratios = [_or_missing(each.flops_ratio, "{:.3f}") for each in found]
+    yield _grid(
+        "What strategies cost, per generation of a run.",
+        {
+            **_labels(table, table.lines),
+            "FLOPs": ("r", [_or_missing(each.flops, "{:.3g}") for each in found]),
+            "× none": ("r", ratios if set(ratios) != {MISSING} else []),
+            "real samples seen": ("r", [_or_missing(each.n_real_seen, "{:.0f}") for each in found]),
+            "extra parameters": ("r", [_or_missing(each.extra_parameters, "{}") for each in found]),
+            "pool memorization": ("r", [_or_missing(each.pool_memorization, "{:.3f}") for each in found]),
+        },
+    )
 
 
 def foundations(table: Table) -> Iterator[Grid]:
@@ -74,10 +95,13 @@ def _labels(table: Table, lines: list[Line], always_model: bool = False) -> dict
     """The columns that tell `lines` apart: what all lines of the table share is left out."""
     cells = [line.cell for line in table.lines]
     several = {name: len({getattr(cell, name) for cell in cells}) > 1 for name in ("task", "model")}
+    treated = accounts.has_strategy(cells)
     return {
         "workdir": ("l", [line.source for line in lines] if len(set(cells)) < len(cells) else []),
         "task": ("l", [line.cell.task for line in lines] if several["task"] else []),
         "model": ("l", [line.cell.model for line in lines] if several["model"] or always_model else []),
+        "strategy": ("l", [line.cell.strategy for line in lines] if treated else []),
+        "budget": ("l", [line.cell.budget for line in lines] if treated else []),
         "loop": ("l", [line.cell.loop for line in lines]),
         "λ": ("r", [bias_text(line.cell.bias) for line in lines]),
     }
@@ -101,7 +125,7 @@ def _evidence(table: Table) -> Iterator[Grid]:
             "mean": ("r", [texts[0] for texts in numbers]),
             f"{level}, t": ("r", [texts[1] for texts in numbers]),
             f"{level}, bootstrap": ("r", [texts[2] for texts in numbers]),
-            "p": ("r", [_probability(trend.p_value) for trend in trends]),
+            "p": ("r", [probability(trend.p_value) for trend in trends]),
         },
     )
 
@@ -126,7 +150,7 @@ def _trend_texts(trend: Trend) -> tuple[str, str, str]:
     return mean, f"{bounds[0]} to {bounds[1]}", f"{bounds[2]} to {bounds[3]}"
 
 
-def _probability(p: float | None) -> str:
+def probability(p: float | None) -> str:
     if p is None:
         return MISSING
     return f"{p:.3f}" if p >= 0.0005 or p == 0 else f"{p:.0e}"
@@ -224,6 +248,7 @@ _LATEX = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"},
     **{"|": "$|$", "±": r"$\pm$", "→": r"$\to$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "λ": r"$\lambda$"},
+    "×": r"$\times$",
     # After the end of a row, a bare star or bracket would be its argument.
     **{"*": "{*}", "[": "{[}", "—": "---", '"': r"\textquotedbl{}"},
 }

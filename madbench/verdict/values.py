@@ -1,26 +1,48 @@
 """Rows of `metrics.jsonl` as arrays by seed and generation."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from madbench.results import NO_STRATEGY
+
 
 class Cell(NamedTuple):
-    """One line of the standard table: everything that its seeds have in common."""
+    """One line of the standard table: everything that its seeds have in common.
+
+    `strategy` is what is done against collapse, with its settings; `equal_cost`, whether a generation costs at most
+    what it does without. Without a strategy the latter means nothing, and is True.
+    """
 
     task: str
     model: str
     loop: str
     bias: float
+    strategy: str = NO_STRATEGY
+    equal_cost: bool = True
+
+    @property
+    def budget(self) -> str:
+        """ "equal cost", "all steps", or "" without a strategy."""
+        if self.strategy == NO_STRATEGY:
+            return ""
+        return "equal cost" if self.equal_cost else "all steps"
+
+
+def treatment(said: Mapping[str, Any]) -> tuple[str, bool]:
+    """Strategy and budget of a `Cell`, as a row or a config says them; those of before there were any say nothing."""
+    strategy = str(said.get("strategy", NO_STRATEGY))
+    return strategy, strategy == NO_STRATEGY or bool(said.get("equal_cost", True))
 
 
 def group(rows: Iterable[dict[str, Any]]) -> dict[Cell, list[dict[str, Any]]]:
     """Rows by cell, in the order of first appearance."""
     cells: dict[Cell, list[dict[str, Any]]] = {}
     for row in rows:
-        cells.setdefault(Cell(row["task"], row["model"], row["loop"], row["bias"]), []).append(row)
+        cell = Cell(row["task"], row["model"], row["loop"], row["bias"], *treatment(row))
+        cells.setdefault(cell, []).append(row)
     return cells
 
 
