@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from madbench import verdict
-from madbench.report import planned, series
+from madbench.report import named, planned, series
 from madbench.results import MetricInfo, Result
 
 # Okabe and Ito's colours for all kinds of sight; their yellow is left out, as it fades on white.
@@ -66,7 +66,7 @@ def plot(result: Result) -> Figure:
     _label(axes, metrics, biases, result.config["generations"])
     only = f", λ = {biases[0]:g}" if len(biases) == 1 else ""
     logs = [metric.label for metric in metrics if metric.kind == "distance"]
-    _legends(figure, f"{cells[0].task}, {cells[0].model}{only}", styles, logs, any_diverged)
+    _legends(figure, f"{named(cells[0])}{only}", styles, logs, any_diverged)
     return figure
 
 

@@ -13,7 +13,7 @@ from madbench import results
 from madbench.leaderboard import tasks
 from madbench.report import charts, frames, html, words
 from madbench.report.aggregate import MISSING, Line, Spread, Table, aggregate
-from madbench.report.text import Grid, foundations, style
+from madbench.report.text import Grid, costs, foundations, style
 from madbench.results import MetricInfo, Result, bias_text
 
 # Metrics beside the verdicts; where there are more, those that the verdict reads, and all in a second table.
@@ -68,7 +68,7 @@ def render(
 
 
 def _sheets(table: Table) -> Iterator[html.Sheet]:
-    """The standard table; where there are many metrics, a second one with all of them."""
+    """The standard table; where there are many metrics, a second one with all of them; what a strategy cost."""
     infos = list(table.metrics.values())
     beside = infos
     if len(infos) > _BESIDE:
@@ -103,6 +103,7 @@ def _sheets(table: Table) -> Iterator[html.Sheet]:
             [*_names(), *(column for info in infos for column in _metric_columns(info, table))],
             [[*_labels(x), *(cell for info in infos for cell in _metric_cells(info, x))] for x in table.lines],
         )
+    yield from map(_from_grid, costs(table))
 
 
 def _names() -> list[html.Column]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from madbench.report import accounts
 from madbench.report.aggregate import Line, Table
 from madbench.report.text import style
 from madbench.results import Result, bias_text
@@ -130,6 +131,8 @@ def ran(result: Result, table: Table) -> str:
         f"{_many(seeds, 'seed')}, {_many(generations, 'generation')}: {_many(len(lines), 'cell')}, "
         f"{_many(len(lines) * seeds, 'run')}.",
     ]
+    if accounts.has_strategy(line.cell for line in lines):
+        sentences.append(_strategy(result, lines[0]))
     n, features = result.reference.get("n_samples"), result.reference.get("features")
     labels = _listed([info.label for info in result.metrics.values()])
     if n and features:
@@ -138,6 +141,17 @@ def ran(result: Result, table: Table) -> str:
             f"was trained on, in the features {features}."
         )
     return " ".join(sentences)
+
+
+def _strategy(result: Result, line: Line) -> str:
+    """What was done against collapse, in one workdir."""
+    said = accounts.told(result)
+    pays = "costs no more FLOPs than one without, so that it pays in optimizer steps"
+    more = "trains for as many optimizer steps as one without, and costs what it takes beyond that"
+    return (
+        f"Against collapse: {accounts.consumes(said)}. Budget: {line.cell.budget}: a generation "
+        f"{pays if line.cell.equal_cost else more}."
+    )
 
 
 def _many(n: int, noun: str) -> str:

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from madbench import results
-from madbench.report import curves, drift, frames, grid, page, pictures, planned, table
+from madbench.report import curves, drift, frames, grid, named, page, pictures, planned, table
 from madbench.results import Result
 
 PAGE = "report.html"
@@ -27,7 +27,7 @@ def write(result: Result) -> list[str]:
         written += pictures.save(grid.plot(stacked, real=real, generations=list(longest)), result.path, "samples")
     if frames.is_points(samples) and truth:
         cell, seed = planned(result)[0], result.config["seeds"][0]
-        title = f"{cell.task}, {cell.model}: samples of seed {seed}"
+        title = f"{named(cell)}: samples of seed {seed}"
         written += pictures.save(drift.plot(samples, *truth, title=title), result.path, "drift")
     results.write_text(result.path / PAGE, page.render(result, samples, truth, real))
     return [*written, PAGE]
