@@ -22,6 +22,8 @@ USAGE = """madbench: how much synthetic data is safe? Self-consuming generative 
       the standard table; several workdirs make one
   madbench report DIR [--out=FILE]
       one page that opens from disk: what was run, the table, curves, samples; and the pictures again
+  madbench compare DIR DIR ... [--out=FOLDER] [--format=md|csv|json]
+      strategies against none: paired differences over seeds, with intervals, tests and ranks; with --out, a picture too
   madbench evaluate REAL GENERATED [--features=NAME] [--metrics=A,B] [--training=PATH] [--format=md|csv|json]
       the metrics of any two sets: folders of images, or .npz or .npy files of images or features
   madbench phase --config=FILE --workdir=DIR [--config.FIELD=VALUE ...] [--dry_run]

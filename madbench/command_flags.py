@@ -117,6 +117,12 @@ def _flags_of_report(values: flags.FlagValues) -> None:
     flags.DEFINE_string("out", "", text, flag_values=values)
 
 
+def _flags_of_compare(values: flags.FlagValues) -> None:
+    text = "A folder for comparison.md, .csv, .json, .png and .svg; made where there is none."
+    flags.DEFINE_string("out", "", text, flag_values=values)
+    flags.DEFINE_enum("format", "md", ["md", "csv", "json"], "Of what is printed.", flag_values=values)
+
+
 def _flags_of_leaderboard(values: flags.FlagValues) -> None:
     text = "Where the site goes: an empty or new folder, or a site made before."
     flags.DEFINE_string("out", None, text, flag_values=values)
@@ -129,6 +135,8 @@ def _flags_of_verify(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("until", 0, "No generation beyond this one; 0: no limit.", 0, flag_values=values)
     flags.DEFINE_integer("seed", None, "Of their choice, to repeat a report; nobody's by default.", flag_values=values)
     flags.DEFINE_bool("record", False, "Write verification.json into the submission.", flag_values=values)
+    text = "Import and execute its author's class, of a method package.module:Class."
+    flags.DEFINE_bool("allow_code", False, text, flag_values=values)
     flags.DEFINE_bool("verbose", False, "Show every value that was compared.", flag_values=values)
     _define_cache(values)
 
@@ -150,6 +158,7 @@ _FLAGS = {
     "evaluate": _flags_of_evaluate,
     "phase": _flags_of_jobs,
     "report": _flags_of_report,
+    "compare": _flags_of_compare,
     "submit": _flags_of_submit,
     "check": _flags_of_check,
     "verify": _flags_of_verify,

@@ -183,6 +183,29 @@ def report(argv: list[str]) -> int:
     return 0
 
 
+def compare(argv: list[str]) -> int:
+    """`madbench compare`: strategies against none, printed, and with --out written with the picture."""
+    values, (_, *paths) = command_flags.parse("compare", argv)
+    if len(paths) < 2:
+        raise UserError("name a workdir of strategy none and others of strategies: madbench compare DIR DIR ...")
+    from madbench.report import comparison, comparison_text, shares
+
+    out = pathlib.Path(values.out) if values.out else None
+    if out and out.exists() and not out.is_dir():
+        raise UserError(f"--out={out} is a file; name a folder, which is made where there is none")
+    if out and (out / "submission.json").exists():
+        raise UserError(f"{out} is a submission, in which a comparison has no place; name --out=FOLDER elsewhere")
+    found = comparison.compare(shares.unite([results.load(path) for path in paths]))
+    if out:
+        from madbench.report import comparison_plot, pictures
+
+        out.mkdir(parents=True, exist_ok=True)
+        comparison_text.write(found, out)
+        pictures.save(comparison_plot.plot(found), out, comparison_text.NAME)
+    print(comparison_text.render(found, values.format), end="")
+    return 0
+
+
 def evaluate(argv: list[str]) -> int:
     """`madbench evaluate`."""
     from madbench.report import evaluation
@@ -207,5 +230,5 @@ def evaluate(argv: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"run": run, "table": table, "report": report, "evaluate": evaluate, "phase": phase}
+COMMANDS = {"run": run, "table": table, "report": report, "compare": compare, "evaluate": evaluate, "phase": phase}
 COMMANDS |= leaderboard_commands.COMMANDS
