@@ -31,7 +31,8 @@ def describe(job: grid.Job, cache: str = grid.DEFAULT_CACHE) -> str:
     shapes = job.generation.shapes
     state = jax.eval_shape(job.family.init, jax.random.key(0))
     n_params = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(state.params))
-    per_run = (job.fit_flops() + job.sample_flops()) * job.generations
+    per_run = (job.fit_flops() + job.extra_fit_flops() + job.sample_flops()) * job.generations
+    extra = f" + {job.extra_fit_flops():.3g} second fit" if job.extra_fit_flops() else ""
     missing = features.missing(job.config["metrics"]["features"], cache)
     lines = [
         f"grid        {_share(job)}{len(job.runs)} run{'s'[: len(job.runs) != 1]} x {job.generations} generations, "
@@ -49,12 +50,13 @@ def describe(job: grid.Job, cache: str = grid.DEFAULT_CACHE) -> str:
             if job.family.steps
             else "fitted to the whole set"
         ),
+        *_strategy(job),
         f"data        {job.source.name}: samples of shape {job.source.shape}, "
         f"{job.source.num_classes or 'no'} classes, "
         f"{'endless' if job.source.available is None else job.source.available} to train on, "
         f"{job.generation.n_samples} for the metrics",
         f"shapes      training set [{shapes.capacity}], synthetic memory [{shapes.slots}, {shapes.rows}] per run",
-        f"FLOPs       {job.fit_flops():.3g} fit + {job.sample_flops():.3g} sampling per run and generation, "
+        f"FLOPs       {job.fit_flops():.3g} fit{extra} + {job.sample_flops():.3g} sampling per run and generation, "
         f"{per_run * len(job.runs):.3g} in all",
         *(f"note        {note}" for note in job.notes),
         *([f"note        a run would be refused: {missing}"] if missing else []),
@@ -62,6 +64,15 @@ def describe(job: grid.Job, cache: str = grid.DEFAULT_CACHE) -> str:
         json.dumps(job.config, indent=2),
     ]
     return "\n".join(lines)
+
+
+def _strategy(job: grid.Job) -> list[str]:
+    """What is done against collapse, and what it consumes; nothing where nothing is."""
+    told = job.strategy
+    if job.generation.treatment is None:
+        return []
+    consumes = "; ".join(told["consumes"]) or "nothing more"
+    return [f"strategy    {told['name']} ({told['cite']}): {consumes}"]
 
 
 def _prepared(job: grid.Job, cache: str) -> list[str]:

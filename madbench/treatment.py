@@ -25,14 +25,12 @@ class Pool(NamedTuple):
     Attributes:
       samples: x float32 `[rows, *shape]`, y int32 `[rows]`.
       weight: float32 `[rows]` in later training objectives; () where all count alike.
-      passed: int32 scalar, how many have a weight above 0.
-      memorization: float32 scalar, see `Treatment.memorization`.
+      passed: int32 scalar, how many of the run's have a weight above 0.
     """
 
     samples: Samples
     weight: Any
     passed: jax.Array
-    memorization: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,9 +157,8 @@ class Treatment:
         seen = member.reshape(1, -1, *(1,) * (x.ndim - 2))
         good = jnp.all(jnp.isfinite(x) | ~seen)
         samples, *weight = self._select(key_for(seed, t, Role.SELECT), Samples(x, first.y), member, state)
-        weight = weight[0] if weight else ()
-        passed = jnp.sum(member & (weight > 0)) if weight != () else n
-        return Pool(samples, weight, passed.astype(jnp.int32), jnp.float32(0)), good
+        passed = jnp.sum(member & (weight[0] > 0)) if weight else n
+        return Pool(samples, weight[0] if weight else (), passed.astype(jnp.int32)), good
 
     def memorization(self, pool: jax.Array, n: jax.Array, real: Callable, n_initial: jax.Array) -> jax.Array:
         """The share of a pool that lies as near to a real sample of generation 1 as the closest 5 % of these do to

@@ -3,50 +3,14 @@
 import functools
 import math
 
-import jax
 import numpy as np
 import pytest
+from gaussian_loops import check_mean, drive
 from scipy import special
 
-from madbench import grid
-from madbench.config import base
-from madbench.fleet import Fleet
-from madbench.generation import Shared
-from madbench.metrics import features
-
-SEEDS = 2000
 N, T = 100, 50
 N_ML, T_ML = 20, 12
 FRESH = (20, 30, 0.9)  # n_r, n_s, λ
-
-
-def drive(generations, loops, n_initial, ddof) -> dict[str, np.ndarray]:
-    """Mean and variance of each generation's fit: for each loop, float64 `[seed, generation, 2]`."""
-    config = base("gaussian", "gaussian")
-    config.loops, config.seeds, config.generations, config.n_initial = loops, SEEDS, generations, n_initial
-    config.data.update({"dimension": 1, "n_reference": 8})
-    config.model.ddof = ddof
-    config.metrics.features = "raw"
-    config.fleet.memory_fraction = 1.0
-    job = grid.prepare(config)
-    assert job.plan.waves == 1
-    fleet, generation = Fleet(job.plan), job.generation
-    extractor = features.build("raw", None, 0, "")
-    shared = fleet.share(Shared(job.source, extractor, extractor(job.source.reference.x)))
-    begin, fit, finish = (fleet.program(f) for f in (generation.begin, generation.fit, generation.finish))
-    runs = len(job.runs)
-    cells = fleet.spread(job.cells(job.runs))
-    blank = jax.tree.map(lambda s: np.zeros((runs, *s.shape), s.dtype), generation.blank(job.source))
-    kept = fleet.spread(blank._replace(alive=np.ones(runs, bool)))
-    found = np.empty((runs, generations, 2))
-    for t in range(1, generations + 1):
-        work, _ = fit(shared, cells, (kept, begin(shared, cells, kept, np.int32(t))), np.int32(t))
-        mean, covariance = fleet.gather(work.state.params, runs)
-        found[:, t - 1] = np.stack([mean[:, 0], covariance[:, 0, 0]], axis=1)
-        kept, _ = finish(shared, cells, (kept, work), np.int32(t))
-    assert {p.compilations for p in (begin, fit, finish)} == {1}
-    assert fleet.gather(kept.alive, runs).all()
-    return {loop: found[i * SEEDS : (i + 1) * SEEDS] for i, loop in enumerate(loops)}
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +26,6 @@ def unbiased():
 @pytest.fixture(scope="module")
 def maximum_likelihood():
     return drive(T_ML, ("accumulate", "replace"), N_ML, ddof=0)
-
-
-def check_mean(values, expected):
-    """Within four standard errors, these estimated from the runs; `values [seed]`."""
-    error = values.std(ddof=1) / math.sqrt(len(values))
-    assert abs(values.mean() - expected) < 4 * error, (values.mean(), expected, error)
 
 
 biases = pytest.mark.parametrize("bias", [1.0, 0.9])
@@ -184,4 +142,4 @@ def test_maximum_likelihood_variance(maximum_likelihood, loop, t):
 def test_the_two_paradigms_are_told_apart(maximum_likelihood):
     """Runs are paired by their seeds: at the last generation the difference is many standard errors."""
     gap = maximum_likelihood["accumulate"][:, -1, 1] - maximum_likelihood["replace"][:, -1, 1]
-    assert gap.mean() > 10 * gap.std(ddof=1) / math.sqrt(SEEDS)
+    assert gap.mean() > 10 * gap.std(ddof=1) / math.sqrt(len(gap))

@@ -21,9 +21,12 @@ def mean_and_covariance(x: jax.Array, weight: jax.Array, ddof: int = 1) -> tuple
 
 
 def symmetric_root(covariance: jax.Array) -> jax.Array:
-    """R = Rᵀ with R R = Σ, `[d, d]`, by `eigh`, so that a rank-deficient covariance has one too."""
+    """R = Rᵀ with R R = Σ, `[d, d]`, by `eigh`, so that a rank-deficient covariance has one too.
+
+    Negative eigenvalues, which an extrapolated covariance may have, count as 0.
+    """
     if covariance.shape[0] == 1:
-        return jnp.sqrt(covariance)
+        return jnp.sqrt(jnp.maximum(covariance, 0))
     value, vector = jnp.linalg.eigh(covariance)
     # the symmetric root: eigenvectors of close eigenvalues turn with the last bit of Σ, the root does not
     rounding = value[-1] * value.shape[0] * jnp.finfo(value.dtype).eps

@@ -1,0 +1,142 @@
+"""Strategies against collapse, all of them, and against none: the reference results of `configs/strategies.py`.
+
+    python benchmarks/strategies.py --out=runs/strategies                     5m a strategy and budget on two idle cores
+    python benchmarks/strategies.py --out=runs/strategies-gan --family=gan
+    python benchmarks/strategies.py --out=runs/search --search                how the settings were chosen
+
+Every strategy runs at equal cost, and those that cost something also with all optimizer steps. A job that is stopped
+goes on where it was; a job that is done is not done again. `--only=sims,neon` runs some of them.
+
+`--search` runs the settings in `SEARCHED` at equal cost on other seeds, one λ and four generations, and prints for each
+the mean difference to none in ln FD, precision and recall over generations 2 to 4, three loops and the seeds. Those
+with the smallest ln FD of each strategy were taken into `CHOSEN`, and nothing was chosen on the seeds that are reported.
+"""
+
+import json
+import pathlib
+import sys
+
+import numpy as np
+from absl import app, flags
+
+from madbench import experiment, results
+from madbench.job_config import read_config
+
+HERE = pathlib.Path(__file__).resolve().parent
+CONFIG = HERE.parent / "configs" / "strategies.py"
+
+CHOSEN = {
+    "diffusion": (
+        "random_subsample(candidates=2)",
+        "verifier(candidates=2)",
+        "verifier(by='distance',candidates=2)",
+        "k_choice(candidates=2)",
+        "projection",
+        "entropy_selection",
+        "golden_ratio",
+        "sims",
+        "neon",
+    ),
+    "gan": (
+        "random_subsample(candidates=2)",
+        "verifier(candidates=2)",
+        "verifier(by='distance',candidates=2)",
+        "k_choice(candidates=2)",
+        "projection",
+        "entropy_selection",
+        "golden_ratio",
+        "neon",
+    ),
+}
+_SELECTIONS = (
+    *(f"verifier(candidates={k})" for k in (2, 4)),
+    *(f"verifier(by='distance',candidates={k})" for k in (2, 4)),
+    *(f"k_choice(candidates={k},scale={s})" for k, s in ((2, 1.0), (2, 4.0), (4, 1.0))),
+    *(f"projection(strength={g},clusters={c})" for g, c in ((0.1, 16), (0.5, 16), (0.5, 32), (2.0, 32))),
+    *(f"entropy_selection(candidates={k})" for k in (2, 4)),
+    *(f"golden_ratio(weight={w})" for w in (0.0, 0.6, 0.8)),
+)
+SEARCHED = {
+    "diffusion": (
+        *_SELECTIONS,
+        *(f"sims(weight={w},extra_fit={f})" for w, f in ((0.25, 0.1), (0.5, 0.1), (1.0, 0.1), (0.5, 0.3), (1.0, 0.3))),
+        *(
+            f"neon(weight={w},extra_fit=0.1,extra_rate={r})"
+            for w, r in ((0.25, 0.1), (1.0, 0.1), (0.25, 0.5), (0.5, 0.5))
+        ),
+    ),
+    "gan": (
+        *_SELECTIONS,
+        *(
+            f"neon(weight={w},extra_fit=0.1,extra_rate={r})"
+            for w, r in ((0.25, 0.1), (1.0, 0.1), (0.25, 0.5), (0.5, 0.5))
+        ),
+    ),
+}
+SEARCH_SEEDS = (100, 101)
+
+_FAMILY = flags.DEFINE_enum("family", "diffusion", list(CHOSEN), "Of the models.")
+_OUT = flags.DEFINE_string("out", None, "Where the workdirs go.", required=True)
+_SEARCH = flags.DEFINE_bool("search", False, "Search for settings instead.")
+_ONLY = flags.DEFINE_list("only", [], "Names of strategies.")
+_EQUAL_COST = flags.DEFINE_bool("equal_cost_only", False, "Leave out the runs with all optimizer steps.")
+
+
+def run(strategy: str, equal_cost: bool, folder: pathlib.Path) -> pathlib.Path:
+    """One job, to its end; its workdir."""
+    config = read_config(f"{CONFIG}:{_FAMILY.value}")
+    config.strategy, config.equal_cost = strategy, equal_cost
+    if _SEARCH.value:
+        config.update(biases=(1.0,), generations=4, n_grid=0)
+        config.seeds = SEARCH_SEEDS
+    slug = results.slug(strategy, 1.0, 0).removesuffix("-bias1-seed0")
+    workdir = folder / (slug if equal_cost else f"{slug}-all-steps")
+    if not (workdir / "report.html").exists():
+        print(f"== {strategy}{'' if equal_cost else ', all steps'}", flush=True)
+        experiment.run(config, str(workdir))
+    return workdir
+
+
+def search(folder: pathlib.Path) -> None:
+    """Prints a line for each of the settings, and writes them as JSON."""
+    plain = _values(run("none", True, folder))
+    found = []
+    for strategy in SEARCHED[_FAMILY.value]:
+        if _ONLY.value and strategy.partition("(")[0] not in _ONLY.value:
+            continue
+        change = (_values(run(strategy, True, folder)) - plain).mean(axis=(0, 1))
+        found.append({"strategy": strategy, **dict(zip(("ln_fd", "precision", "recall"), map(float, change), strict=True))})
+        print("SEARCH", strategy, *(f"{value:+.3f}" for value in change), flush=True)
+    (folder / "search.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _values(workdir: pathlib.Path) -> np.ndarray:
+    """(ln FD, precision, recall) of generations 2 to T, `[run, generation, 3]`."""
+    rows = [row for row in results.load(workdir).rows if row["generation"] > 1]
+    rows.sort(key=lambda row: (row["loop"], row["bias"], row["seed"], row["generation"]))
+    generations = len({row["generation"] for row in rows})
+    each = [[np.log(row["fd"]), row["precision"], row["recall"]] for row in rows]
+    return np.array(each).reshape(-1, generations, 3)
+
+
+def costs(workdir: pathlib.Path, plain: pathlib.Path) -> bool:
+    """Whether a strategy's generations had to give up steps: its timing has fewer of them than none's."""
+    steps = lambda path: next(iter(results.read_rows(path / "timing.jsonl")))["steps"]
+    return steps(workdir) < steps(plain)
+
+
+def main(argv) -> None:
+    folder = pathlib.Path(_OUT.value)
+    folder.mkdir(parents=True, exist_ok=True)
+    if _SEARCH.value:
+        return search(folder)
+    chosen = [s for s in CHOSEN[_FAMILY.value] if not _ONLY.value or s.partition("(")[0] in _ONLY.value]
+    plain = run("none", True, folder)
+    dear = [strategy for strategy in chosen if costs(run(strategy, True, folder), plain)]
+    for strategy in dear if not _EQUAL_COST.value else ():
+        run(strategy, False, folder)
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(app.run(main))
