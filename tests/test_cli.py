@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from madbench import cli, commands, data
+from madbench import cli, commands, data, results
 from madbench.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -552,7 +552,7 @@ def test_tables_in_every_format(workdir, capsys):
     rows = list(csv.DictReader(io.StringIO(table(capsys, workdir, "--format=csv"))))
     assert {row["loop"] for row in rows} == {"fully_synthetic"}
     document = json.loads(table(capsys, "--format", "json", workdir))
-    assert document["schema"] == 1
+    assert document["schema"] == results.SCHEMA
     assert r"\begin{tabular}" in table(capsys, workdir, "--format=latex")
     for style in ("md", "csv", "json", "latex"):
         text = table(capsys, workdir, f"--format={style}")
