@@ -40,15 +40,19 @@ def make(
                 recall = 0.7 - shift / 10 + 0.02 * common[2] + noise * own.normal() / 10
                 values = {"fd": float(fd), "precision": float(precision), "recall": float(recall)}
                 dead = seed == diverged and t > 1
+                account = {
+                    "strategy": strategy, "equal_cost": equal_cost, "flops": flops + 10 * (t == 1),
+                    "n_real_seen": 40 if seen or t == 1 else 0, "extra_parameters": extra,
+                    "pool_memorization": None if memorized is None else memorized + t / 100,
+                }  # fmt: skip
                 rows.append(
                     results.row(
                         task=task, model=family, loop=loop, bias=bias, seed=seed, generation=t, n_real=40 * (t == 1),
-                        n_synthetic=40 * (t > 1), n_samples=50, status="diverged" if dead else "ok", strategy=strategy,
-                        equal_cost=equal_cost, flops=flops + 10 * (t == 1), n_real_seen=40 if seen or t == 1 else 0,
-                        extra_parameters=extra, pool_memorization=None if memorized is None else memorized + t / 100,
+                        n_synthetic=40 * (t > 1), n_samples=50, status="diverged" if dead else "ok",
                         metrics={m: None if dead else values[m] for m in metrics},
                         metric_versions=dict.fromkeys(metrics, version), features=features,
                     )
+                    | account
                 )  # fmt: skip
     config = {
         "task": task, "data": {"source": "digits"}, "model": {"family": family, "steps": 300}, "n_initial": 40,
