@@ -13,8 +13,8 @@ import numpy as np
 
 from madbench import checkpoints, data, display, environment, fleet, floors, grid, processes, results, resume, treating
 from madbench import config as configs
+from madbench import rows as rows_of
 from madbench.checkpoints import Checkpoints, Progress
-from madbench.errors import UserError
 from madbench.generation import Kept, Work
 from madbench.metrics import features
 from madbench.report import workdir as workdir_report
@@ -248,22 +248,23 @@ class _Experiment:
         self._phase(wave, generation, "sample")
         kept, seen, out = self.stage.finish(cells, kept, work, t, runs)
         watch.lap("sample")
-        processes.together(lambda: self._check_pools(runs, generation, out), first_only=True)
+        processes.together(lambda: rows_of.check_pools(job, runs, generation, out), first_only=True)
         self._phase(wave, generation, "evaluate")
         states = self.stage.evaluate(cells, seen, t, runs)
-        rows = self._rows(runs, generation, states, out) if processes.is_first() else []
+        label = self.extractor.label
+        made = rows_of.make(job, label, runs, generation, states, out) if processes.is_first() else []
         watch.lap("evaluate")
 
         if processes.is_first():
             self._save_samples(runs, generation, out)
-            results.append_rows(self.path / "metrics.jsonl", rows)
+            results.append_rows(self.path / "metrics.jsonl", made)
             timing = self._timing(wave, generation, n, watch, (job.family.segments - first) / job.family.segments)
             results.append_rows(self.path / "timing.jsonl", [timing])
-            self.events.measured(runs, rows, timing)
+            self.events.measured(runs, made, timing)
             self.flops += timing["fit_flops"] + timing["sample_flops"]
         self._save(Progress(wave, generation + 1, 0), kept, None, n)
         self.stage.saved(t, runs)
-        fd = [r["fd"] for r in rows if r.get("fd") is not None]
+        fd = [r["fd"] for r in made if r.get("fd") is not None]
         mean = f", FD {f'{np.mean(fd):#.3g}'.rstrip('.')}" if fd else ""
         done = steps * (segment - first)  # of a generation that was resumed, what was left of it
         rate = f", {display.speed(done / watch.seconds['fit'])}" if done else ""
@@ -277,49 +278,6 @@ class _Experiment:
         if generation < job.generations or wave + 1 < job.plan.waves:
             self._stop_if_asked(None, kept, None, n)
         return kept
-
-    def _rows(self, runs, generation, states, out) -> list[dict[str, Any]]:
-        evaluator = self.job.generation.evaluator
-        rows = []
-        for i, each in enumerate(runs):
-            alive = bool(out["alive"][i])
-            values = evaluator.compute(jax.tree.map(lambda a, i=i: a[i], states))
-            rows.append(
-                results.row(
-                    task=self.job.config["task"],
-                    model=self.job.config["model"]["family"],
-                    loop=each.loop.name,
-                    bias=each.bias,
-                    seed=each.seed,
-                    generation=generation,
-                    n_real=int(out["n_real"][i]),
-                    n_synthetic=int(out["n_synthetic"][i]),
-                    n_samples=self.job.generation.n_samples,
-                    status="ok" if alive else "diverged",
-                    strategy=self.job.config["strategy"],
-                    equal_cost=self.job.config["equal_cost"],
-                    flops=self.job.accounts[each.loop.name].flops(generation),
-                    n_real_seen=int(out["n_real_seen"][i]),
-                    extra_parameters=self.job.accounts[each.loop.name].parameters,
-                    pool_memorization=float(out["pool_memorization"][i]) if "pool_memorization" in out else None,
-                    metrics=values if alive else dict.fromkeys(values),
-                    metric_versions=evaluator.versions,
-                    features=self.extractor.label,
-                )
-            )
-        return rows
-
-    def _check_pools(self, runs, generation, out) -> None:
-        """Refuses to go on with runs of whose samples a strategy let none pass; what was done before is saved."""
-        if "n_passed" not in out:
-            return
-        for i, each in enumerate(runs):
-            if out["alive"][i] and each.loop.n_synthetic and not out["n_passed"][i]:
-                raise UserError(
-                    f"config.strategy={self.job.config['strategy']!r}: everything is filtered out: of the "
-                    f"{each.loop.n_synthetic:,} samples of generation {generation} of loop {each.loop.name}, "
-                    f"λ = {each.bias:g}, seed {each.seed}, none passes; loosen it, in another --workdir"
-                )
 
     def _timing(self, wave, generation, n, watch, share) -> dict[str, Any]:
         """Seconds by phase and matrix-product FLOPs; compilation counts in the generation that waited for it."""

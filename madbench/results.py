@@ -21,11 +21,9 @@ A workdir holds (schema version 2; rows of version 1 lack what is said of strate
 Numbers are numbers; what does not exist is null. JSON is strict: no NaN, no Infinity.
 """
 
-import csv
 import dataclasses
 import functools
 import hashlib
-import io
 import json
 import os
 import pathlib
@@ -58,11 +56,13 @@ COLUMNS = {
 }
 # What rows have since schema 2, and what stands for it in older ones, which had no strategies.
 ACCOUNT = {
-    "strategy": NO_STRATEGY,
-    "equal_cost": True,
-    "flops": None,
-    "n_real_seen": None,
-    "extra_parameters": 0,
+    "strategy": NO_STRATEGY,  # against collapse, with its settings
+    "equal_cost": True,  # whether its generations cost what they do without, at most
+    "flops": None,  # of matrix products, that the generation cost the run; see `accounting`
+    "n_real_seen": None,  # different real samples behind the generation: in its training set, or read by the strategy
+    "extra_parameters": 0,  # numbers that the strategy holds beside the model
+    # Share of the pool's new samples that are as near to a real sample of generation 1 as the closest 5 % of these are
+    # to another; null where the strategy leaves the pool as it is.
     "pool_memorization": None,
 }
 # What tells a row from the others of its workdir.
@@ -146,15 +146,10 @@ def row(
     n_synthetic: int,
     n_samples: int,
     status: str,
-    strategy: str = NO_STRATEGY,
-    equal_cost: bool = True,
-    flops: int | None = None,
-    n_real_seen: int | None = None,
-    extra_parameters: int = 0,
-    pool_memorization: float | None = None,
     metrics: dict[str, float | None],
     metric_versions: dict[str, int],
     features: str,
+    account: dict[str, Any] = ACCOUNT,
 ) -> dict[str, Any]:
     """One row of `metrics.jsonl`.
 
@@ -163,16 +158,10 @@ def row(
       n_real, n_synthetic: composition of the training set.
       n_samples: generated samples, and as many reference samples, behind each metric.
       status: "ok", or "diverged" from the first generation whose model or samples are not finite; metrics are null.
-      strategy: against collapse, with its settings.
-      equal_cost: whether its generations cost what they do without, at most.
-      flops: of matrix products, that the generation cost the run; see `accounting`.
-      n_real_seen: different real samples behind the generation: in its training set, or read by the strategy.
-      extra_parameters: numbers that the strategy holds beside the model.
-      pool_memorization: share of what enters the pool that is as near to a real sample of generation 1 as the closest
-        5 % of these are to another; None where the strategy leaves the pool as it is.
       metrics: values by name.
       metric_versions: by name.
       features: label of the feature extractor.
+      account: the columns of `ACCOUNT`, or some of them.
     """
     return {
         "schema": SCHEMA,
@@ -187,12 +176,8 @@ def row(
         "n_synthetic": n_synthetic,
         "n_samples": n_samples,
         "status": status,
-        "strategy": strategy,
-        "equal_cost": equal_cost,
-        "flops": flops,
-        "n_real_seen": n_real_seen,
-        "extra_parameters": extra_parameters,
-        "pool_memorization": pool_memorization,
+        **ACCOUNT,
+        **account,
         **metrics,
         "metric_versions": metric_versions,
         "features": features,
@@ -391,13 +376,3 @@ def sampled_generations(generations: int, at_most: int = 50) -> list[int]:
 def measured_generations(generations: int) -> tuple[int, ...]:
     """The generations of which `config.keep_samples` keeps what the metrics saw: the first and the last."""
     return (1, generations) if generations > 1 else (1,)
-
-
-def to_csv(rows: list[dict[str, Any]]) -> str:
-    """Flat rows as CSV, columns in the order of first appearance, null as an empty cell."""
-    columns = list(dict.fromkeys(name for r in rows for name in r))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: "" if v is None else v for k, v in r.items()} for r in rows)
-    return out.getvalue()

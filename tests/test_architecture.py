@@ -12,7 +12,7 @@ import madbench
 
 ROOT = pathlib.Path(madbench.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-BASEMENT = {"samples", "randomness", "errors", "checks", "registry", "units"}
+BASEMENT = {"samples", "randomness", "errors", "checks", "registry", "units", "calls", "tabular"}
 GROUND_FLOOR = {"loops", "training_set", "networks", "metrics", "data", "results"}
 READERS = {"report", "verdict", "results", "leaderboard"}
 ACCELERATOR = {"jax", "jaxlib", "flax", "optax", "orbax"}
@@ -106,6 +106,11 @@ def test_models_use_networks_and_nothing_else_of_the_house(name):
     assert rooms_used(name) <= {"models", "networks"} | BASEMENT
 
 
+@pytest.mark.parametrize("name", in_rooms({"strategies"}))
+def test_strategies_know_what_a_model_is_and_nothing_of_how_it_is_run(name):
+    assert rooms_used(name) <= {"strategies", "models", "networks"} | BASEMENT
+
+
 @pytest.mark.parametrize("name", in_rooms({"fleet", "cost", "checkpoints", "display"}))
 def test_machinery_knows_no_science(name):
     assert not rooms_used(name) & {"loops", "networks", "metrics", "data", "models", "experiment", "report"}
@@ -114,7 +119,7 @@ def test_machinery_knows_no_science(name):
 @pytest.mark.parametrize("name", in_rooms(READERS))
 def test_readers_of_results_import_no_accelerator_and_no_model(name):
     assert not {m.split(".")[0] for m in IMPORTS[name]} & ACCELERATOR
-    assert rooms_used(name) <= READERS | {"errors"}
+    assert rooms_used(name) <= READERS | {"errors", "calls", "tabular"}
 
 
 def test_a_report_knows_the_tasks_and_nothing_else_of_the_leaderboard():

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from madbench import checkpoints, data, display, fleet, models, results
+from madbench import checkpoints, data, display, fleet, models, results, tabular
 from madbench.grid import DEFAULT_CACHE
 from madbench.phase import gaussian, settings, trained
 from madbench.phase.real_only import Curve, closed_form, curve, ladder
@@ -61,7 +61,7 @@ def run(config: Any, workdir: str, *, cache: str = DEFAULT_CACHE, show: display.
         watch = Watch()
         found = (_simulated if settings.is_exact(plain) else _trained)(plain, path, cache, show)
         rows = effective(plain, found)
-        results.write_text(path / "phase.csv", results.to_csv(rows))
+        results.write_text(path / "phase.csv", tabular.to_csv(rows))
         text = report.write(path, rows, _title(plain))
         show.say(f"wrote phase.csv, phase.md and pictures into {path}; {display.duration(watch.lap('all'))} in all")
         return text

@@ -12,7 +12,8 @@ from madbench.report import accounts
 from madbench.report.aggregate import MISSING
 from madbench.report.comparison import ALL, LAST, Comparison, Effect, Outcome, Rank, Standing, Trial
 from madbench.report.text import Grid, escape_markdown, markdown_table, probability, style
-from madbench.results import NO_STRATEGY, SCHEMA, bias_text, to_csv, write_text
+from madbench.results import NO_STRATEGY, SCHEMA, bias_text, write_text
+from madbench.tabular import to_csv
 from madbench.verdict import Cell
 
 NAME = "comparison"

@@ -5,7 +5,8 @@ from typing import Any
 
 from madbench.report.aggregate import MISSING
 from madbench.report.text import Grid, escape_markdown, markdown_table, style
-from madbench.results import MetricInfo, to_csv
+from madbench.results import MetricInfo
+from madbench.tabular import to_csv
 
 
 def render(found: dict[str, Any], format: str) -> str:

@@ -8,7 +8,8 @@ from madbench import __version__
 from madbench.errors import UserError
 from madbench.report.aggregate import Line, Table, aggregate
 from madbench.report.text import latex, markdown
-from madbench.results import SCHEMA, Result, to_csv, write_text
+from madbench.results import SCHEMA, Result, write_text
+from madbench.tabular import to_csv
 from madbench.verdict import DEFAULT, Interval, Trend
 
 FILES = {"md": "table.md", "csv": "table.csv", "json": "table.json", "latex": "table.tex"}
