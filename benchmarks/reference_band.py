@@ -1,11 +1,13 @@
 """Measures what a task of the leaderboard takes for right, and writes it into the task's file.
 
     python benchmarks/reference_band.py digits-diffusion
+    python benchmarks/reference_band.py --budget digits-diffusion        # the budget alone: nothing is run
 
 Generation 1 never sees synthetic data, so that it is the same for every loop that begins with as many real samples:
 one loop for each n_initial is run with `SEEDS`, seeds that no submission has. Beside their means and standard
 deviations, the file gets the evaluator (the label of the features, the versions of the metrics, the floors, the shape
-and dtype of samples) and the composition of every training set. Run it again only for a new version of the task.
+and dtype of samples), the composition of every training set, and the budget: what a generation costs without a strategy
+against collapse. Run it again only for a new version of the task.
 """
 
 import json
@@ -42,6 +44,21 @@ def measure(name: str) -> None:
     print(f"wrote {path}")
 
 
+def add_budget(name: str) -> None:
+    """Writes the budget into the task's file, for it has no part in its config, and leaves all else as it is."""
+    path = tasks.FOLDER / f"{name}.json"
+    task = json.loads(path.read_text())
+    task["budget"] = budget(grid.prepare(configs.from_plain(task["config"])))
+    path.write_text(json.dumps(task, indent=1, ensure_ascii=False) + "\n")
+    print(f"wrote the budget into {path}")
+
+
+def budget(job: grid.Job) -> dict:
+    """What a generation of one run costs, by loop, and the optimizer steps of a fit, of a job without a strategy."""
+    (flops,) = {tuple(account.flops(t) for account in job.accounts.values()) for t in range(1, job.generations + 1)}
+    return {"steps": job.family.steps, "flops": dict(zip(job.accounts, flops, strict=True))}
+
+
 def described(job: grid.Job, found: results.Result, x: np.ndarray) -> dict:
     """What a task's file says beside its config.
 
@@ -62,6 +79,7 @@ def described(job: grid.Job, found: results.Result, x: np.ndarray) -> dict:
             **{name: found.reference[name] for name in ("metrics", "floors")},
         },
         "flops": {"fit": job.fit_flops(), "sample": job.sample_flops(), "evaluate": job.costs["evaluate"].flops},
+        "budget": budget(job),
         "band": [],
     }
     for cell in task["cells"]:
@@ -84,5 +102,6 @@ def _band(values: list[float], is_log: bool) -> dict:
 
 
 if __name__ == "__main__":
-    for each in sys.argv[1:] or [path.stem for path in sorted(pathlib.Path(tasks.FOLDER).glob("*.json"))]:
-        measure(each)
+    names = [name for name in sys.argv[1:] if name != "--budget"]
+    for each in names or [path.stem for path in sorted(pathlib.Path(tasks.FOLDER).glob("*.json"))]:
+        (add_budget if "--budget" in sys.argv else measure)(each)

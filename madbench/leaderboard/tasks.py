@@ -8,6 +8,8 @@ A file holds
   evaluator         features (label, with the hash of the weights), n_samples, samples (shape and dtype of one, as it is
                     stored), metric_versions, metrics, floors
   flops             matrix-product FLOPs of one run in one generation, by phase; less than all that it computes
+  budget            what a generation of one run costs without a strategy, and a strategy may spend: "flops" of matrix
+                    products by loop, and optimizer "steps" of a fit, 0 where it is exact; see `costs`
   band              generation 1 of reference runs under other seeds, by cell: see `Band`; null until measured
   command           that measured all but the config
 
@@ -84,6 +86,7 @@ class Task:
     bands: dict[tuple[str, float], dict[str, Band]]
     command: str
     flops: dict[str, int] = dataclasses.field(default_factory=dict)
+    budget: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def id(self) -> str:
