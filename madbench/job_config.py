@@ -79,7 +79,7 @@ def refusal(config: config_dict.ConfigDict, name: str) -> str:
     from madbench.leaderboard import submission, tasks
 
     resolved = configs.resolve(config)
-    why = submission.differs(resolved, tasks.load(name))
+    why = submission.differs(resolved, tasks.load(name)) or submission.refusal(resolved)
     if not why and not resolved["keep_samples"]:
         why = "config.keep_samples is False, and a submission has samples"
     return why and f"{why}: this run cannot be submitted to the leaderboard"

@@ -32,6 +32,24 @@ SEEDS = 3
 GENERATIONS = 3
 SAMPLES = 40  # behind the metrics
 DIMENSION = 2
+# What a generation of a run costs without a strategy, by loop; steps above 0 as if the Gaussian were trained.
+BUDGET = {"steps": 50, "flops": {"fully_synthetic": 7000, "fresh_data(n_fresh=10,n_synthetic=20)": 6000}}
+# What a strategy of the suite, and one of somebody else's, say of themselves in reference.json.
+SIMS = {
+    "name": "sims(weight=2.0)",
+    "equal_cost": True,
+    "settings": {"weight": 2.0, "extra_fit": 0.5, "extra_rate": 0.5},
+    "consumes": ["a second fit, 0.5 of the first", "more network evaluations in each step of the sampler"],
+    "cite": "Alemohammad et al. 2024, arXiv 2408.16333",
+}
+COPIER = {
+    "name": "my_package.my_module:Copier",
+    "equal_cost": True,
+    "settings": {},
+    "consumes": ["the real samples of generation 1"],
+    "cite": "",
+}
+NONE = {"name": "none", "equal_cost": True, "settings": {}, "consumes": [], "cite": ""}
 # Of generation 1 over reference runs, by λ: mean and standard deviation, of the logarithm where it is a distance.
 BAND = {
     1.0: {"fd": (-1.0, 0.1), "precision": (0.85, 0.05), "recall": (0.8, 0.05)},
@@ -108,6 +126,7 @@ def task_file() -> dict:
                 "recall": {"mean": 0.9, "p5": 0.85, "p95": 0.95},
             },
         },
+        "budget": BUDGET,
         "band": band,
         "command": "python benchmarks/reference_band.py tiny",
     }
@@ -127,11 +146,14 @@ def install(monkeypatch, folder: pathlib.Path, *contents: dict) -> tasks.Task:
     return tasks.load(contents[0]["name"])
 
 
-def rows(task: tasks.Task) -> list[dict]:
+def rows(task: tasks.Task, strategy: dict = NONE) -> list[dict]:
     """What a run would have written, in its order: generation 1 near the band's centre, then a slow decline.
 
-    Generation 1 is the same in both loops, as it is where they begin with as many samples.
+    Generation 1 is the same in both loops, as it is where they begin with as many samples. With a `strategy`, as one of
+    the above, it costs a little less than the budget; that of `COPIER` copies 9 of 10 samples.
     """
+    is_none, is_copier = strategy["name"] == "none", strategy["name"].startswith(COPIER["name"])
+    reads_real = strategy["consumes"][:1] == COPIER["consumes"]
     found = []
     for generation in range(1, task.config["generations"] + 1):
         for cell in task.cells:
@@ -156,6 +178,14 @@ def rows(task: tasks.Task) -> list[dict]:
                         n_synthetic=n_synthetic,
                         n_samples=task.evaluator["n_samples"],
                         status="ok",
+                        account={
+                            "strategy": strategy["name"],
+                            "equal_cost": strategy["equal_cost"],
+                            "flops": BUDGET["flops"][cell["loop"]] - (0 if is_none else 100),
+                            "n_real_seen": 30 + n_real * (generation > 1) if reads_real else n_real,
+                            "extra_parameters": 0 if is_none else 17,
+                            "pool_memorization": 0.9 if is_copier else None,
+                        },
                         metrics={"fd": float(np.exp(fd))}
                         | {name: round(value * SAMPLES) / SAMPLES for name, value in shares.items()},
                         metric_versions=task.evaluator["metric_versions"],
@@ -165,11 +195,11 @@ def rows(task: tasks.Task) -> list[dict]:
     return found
 
 
-def timing(task: tasks.Task, runs: int | None = None) -> list[dict]:
+def timing(task: tasks.Task, runs: int | None = None, steps: int = BUDGET["steps"]) -> list[dict]:
     """One wave of `runs` runs (by default all): 2 s of compilation, then 1 s of work a generation."""
     return [
         {
-            "schema": 1, "wave": 0, "generation": t, "runs": runs or len(task.runs), "steps": 0,
+            "schema": results.SCHEMA, "wave": 0, "generation": t, "runs": runs or len(task.runs), "steps": steps,
             "compile_seconds": 2.0 * (t == 1), "fit_seconds": 0.5, "sample_seconds": 0.25, "evaluate_seconds": 0.25,
             "fit_flops": 1000, "sample_flops": 2000,
         }
@@ -181,7 +211,7 @@ def environment(runs: int) -> dict:
     packages = ("python", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
     plan = dict.fromkeys(("runs", "runs_per_device", "wave_size"), runs)
     return {
-        "schema": 1,
+        "schema": results.SCHEMA,
         "versions": {"madbench": __version__, **dict.fromkeys(packages, "1.2.3")},
         "platform": "Linux-x86_64-glibc-2.36",
         "processor": "2 cores of Abacus 9",
@@ -193,7 +223,14 @@ def environment(runs: int) -> dict:
     }
 
 
-def workdir(path: pathlib.Path, *, change=None, shard: tuple[int, int] | None = None, samples: bool = True):
+def workdir(
+    path: pathlib.Path,
+    *,
+    change=None,
+    shard: tuple[int, int] | None = None,
+    samples: bool = True,
+    strategy: dict = NONE,
+):
     """A finished workdir of the task "tiny", as `madbench run --task=tiny` would leave it.
 
     Args:
@@ -201,30 +238,34 @@ def workdir(path: pathlib.Path, *, change=None, shard: tuple[int, int] | None = 
       change: gets the list of rows before it is written, and may edit it in place.
       shard: (i, n) for share i alone.
       samples: whether `config.keep_samples` was on.
+      strategy: `NONE`, `SIMS`, `COPIER`, or the like.
 
     Returns:
       `path`.
     """
     task = tasks.load(NAME)
     runs = task.runs if shard is None else task.runs[shard[0] - 1 :: shard[1]]
-    kept = [r for r in rows(task) if (r["loop"], r["bias"], r["seed"]) in runs]
+    kept = [r for r in rows(task, strategy) if (r["loop"], r["bias"], r["seed"]) in runs]
     if change:
         change(kept)
     path.mkdir(parents=True)
     fleet = {"max_runs_per_device": 0, "memory_fraction": 0.7, "streaming": "auto"}
     config = {**task.config, "fleet": fleet, "keep_checkpoints": 2, "keep_samples": samples}
+    config |= {"strategy": strategy["name"], "equal_cost": strategy["equal_cost"]}
     share = {} if shard is None else {"shard": list(shard)}
-    results.write_object(path / "config.json", {"sha256": task.sha256, "config": config, **share})
+    results.write_object(path / "config.json", {"sha256": results.config_hash(config), "config": config, **share})
     results.write_object(path / "environment.json", environment(len(runs)))
     reference = {
-        "schema": 1,
+        "schema": results.SCHEMA,
         **{name: task.evaluator[name] for name in ("features", "n_samples", "metrics", "floors")},
         "bias_meaning": "λ multiplies the covariance",
+        "strategy": strategy,
         "cells": [{name: cell[name] for name in ("loop", "bias", "settings")} for cell in task.cells],
     }
     results.write_object(path / "reference.json", reference)
     results.write_rows(path / "metrics.jsonl", kept)
-    results.write_rows(path / "timing.jsonl", timing(task, len(runs)))
+    steps = BUDGET["steps"] if strategy["name"] == "none" else BUDGET["steps"] // 2
+    results.write_rows(path / "timing.jsonl", timing(task, len(runs), steps))
     for number, (loop, bias, seed) in enumerate(runs if samples else ()):
         folder = path / "samples" / results.slug(loop, bias, seed)
         folder.mkdir(parents=True)

@@ -16,7 +16,18 @@ import submissions
 
 from madbench import cli
 from madbench.errors import UserError
-from madbench.leaderboard import checks, files, form_checks, forms, number_checks, rewrite, score, submission, tasks
+from madbench.leaderboard import (
+    checks,
+    files,
+    form_checks,
+    forms,
+    method_checks,
+    number_checks,
+    rewrite,
+    score,
+    submission,
+    tasks,
+)
 
 METRICS = "metrics.jsonl"
 
@@ -83,7 +94,7 @@ def test_an_honest_submission_passes(honest):
     assert len(checks.names()) > 15
     for function in checks._CHECKS:
         assert function.__doc__  # what a check is for stands beside it
-        assert function.__module__ in (form_checks.__name__, number_checks.__name__)
+        assert function.__module__ in (form_checks.__name__, method_checks.__name__, number_checks.__name__)
 
 
 def test_a_forged_one_whose_rows_are_as_they_were_passes(entry):
@@ -337,8 +348,12 @@ def test_names_addresses_and_methods_are_narrower(entry, text):
         (lambda m: m.update(task="../tiny"), "task", "unknown task '../tiny'"),
         (lambda m: m.update(task_version=2), "task", "version 2"),
         (lambda m: m.update(task_sha256="0" * 64), "task", "another config was run"),
-        (lambda m: m.update(schema=2), "manifest", "schema is 2, not 1"),
-        (lambda m: m.update(schema=True), "manifest", "schema is True, not 1"),
+        (lambda m: m.update(schema=3), "manifest", "schema is 3, not a whole number from 1 to 2"),
+        (lambda m: m.update(schema=True), "manifest", "schema is True, not a whole number from 1 to 2"),
+        (lambda m: m.pop("strategy"), "manifest", "strategy is missing"),
+        (lambda m: m.update(method="sims"), "method", "method is 'sims', and its strategy is of 'none'"),
+        (lambda m: m.update(strategy="sims"), "method", "method is 'none', and its strategy is of 'sims'"),
+        (lambda m: m.update(strategy="sims", method="sims"), "method", "config.strategy is 'none', and the manifest's"),
         (lambda m: m.update(extra=1), "manifest", "'extra' is unknown"),
         (lambda m: m.pop("note"), "manifest", "note is missing"),
         (lambda m: m.update(benchmark="99.0"), "evaluator", "several versions"),

@@ -5,13 +5,14 @@ import html
 import json
 import pathlib
 import re
+import shlex
 import shutil
 
 import numpy as np
 import pytest
 import submissions
 
-from madbench import cli, results
+from madbench import cli, job_config, results
 from madbench.errors import UserError
 from madbench.leaderboard import checks, packing, submission, tasks
 
@@ -238,8 +239,6 @@ def test_errors_of_use(folder, tmp_path, capsys):
     entry = submissions.packed(tmp_path / "entry", folder)
     error = refusal(capsys, entry, "--name=a", f"--out={tmp_path / 'a'}")
     assert "entry is a submission itself, and is not packed again; name the workdir that was run" in error
-    with pytest.raises(UserError, match="method is 'magic', not one of none"):
-        packing.pack([folder], tmp_path / "a", name="a", method="magic")
 
 
 def test_workdirs_of_an_older_version_are_told_what_to_do(folder, tmp_path, capsys):
@@ -272,6 +271,90 @@ def test_rows_that_nobody_could_read_are_not_packed(tmp_path, capsys):
     assert not (tmp_path / "a").exists()
 
 
+# ---- strategies ------------------------------------------------------------------------------------------------------
+
+
+def with_strategy(tmp_path, name, **changes):
+    """A workdir under a strategy of this text."""
+    return submissions.workdir(tmp_path / "treated", strategy=submissions.SIMS | {"name": name} | changes)
+
+
+@pytest.mark.parametrize("strategy", [submissions.SIMS, submissions.COPIER], ids=["suite", "class"])
+def test_the_method_is_that_of_the_config(tmp_path, capsys, strategy):
+    folder = submissions.workdir(tmp_path / "run", strategy=strategy)
+    out = tmp_path / "entry"
+    assert main("submit", folder, "--name=mine", f"--out={out}") == 0
+    manifest = json.loads((out / "submission.json").read_text())
+    assert (manifest["schema"], manifest["strategy"]) == (2, strategy["name"])
+    assert manifest["method"] == strategy["name"].partition("(")[0]
+    config = json.loads((out / "config.json").read_text())
+    assert config["sha256"] == results.config_hash(config["config"]) != manifest["task_sha256"]
+    assert manifest["task_sha256"] == submission.load(out).task.sha256
+    assert main("check", out) == 0
+    text = html.unescape((out / "README.md").read_text())
+    assert f"- **strategy**: {strategy['name']}\n" in text
+    assert "- **cost of a generation**: 0.985 times that without a strategy\n" in text
+    assert f"--task=tiny {shlex.quote('--config.strategy=' + strategy['name'])} --workdir=DIR\n" in text
+    assert ("- **warning**: 50% or more" in text) == (strategy is submissions.COPIER)
+
+
+def test_the_readme_of_none_says_nothing_of_strategies(folder, tmp_path):
+    text = (submissions.packed(tmp_path / "a", folder) / "README.md").read_text()
+    assert "strategy" not in text.lower().replace("--config.strategy", "")
+    assert "cost" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("magic", "config.strategy is 'magic', not a method"),  # an entry point of somebody's installation
+        ("mine.module:lower", "config.strategy is 'mine.module:lower', not a method"),
+        ("sims(a='<script>')", "none of them < or >"),
+        ("sims(a='" + "x" * 200 + "')", "of at most 200 characters"),
+    ],
+)
+def test_strategies_that_nobody_else_could_name_are_refused(tmp_path, capsys, name, said):
+    error = refusal(capsys, with_strategy(tmp_path, name), "--name=a", f"--out={tmp_path / 'a'}")
+    assert said in error
+    assert "treated: config.strategy is " in error
+
+
+@pytest.mark.parametrize("name", ["sims(weight=2.0)", "none"])
+def test_unequal_cost_is_refused(tmp_path, capsys, name):
+    folder = with_strategy(tmp_path, name, equal_cost=False)
+    error = refusal(capsys, folder, "--name=a", f"--out={tmp_path / 'a'}")
+    assert "config.equal_cost is False: the leaderboard compares at equal cost; leave config.equal_cost alone" in error
+
+
+def test_a_run_that_cannot_be_submitted_is_told_so_when_it_starts():
+    config = lambda **changes: job_config.override(
+        job_config.read_task("tiny"), ["madbench", *(f"--config.{name}={value}" for name, value in changes.items())], []
+    )
+    told = lambda **changes: job_config.refusal(config(**changes), "tiny")
+    assert told() == told(strategy="sims(weight=2.0)") == told(strategy="a.b:C") == ""
+    assert "compares at equal cost; leave config.equal_cost alone: this run cannot be submitted" in told(
+        strategy="sims", equal_cost=False
+    )
+    assert "is 'magic', not a method" in told(strategy="magic")
+    assert "n_initial is 31" in told(strategy="sims", n_initial=31)
+
+
+def test_a_workdir_from_before_there_were_strategies_is_packed_as_such(folder, task, tmp_path):
+    submissions.edit(folder / "config.json", lambda c: [c["config"].pop(name) for name in results.STRATEGY])
+
+    def older(content):
+        for part in content if isinstance(content, list) else [content]:
+            part["schema"] = 1
+            for name in ("strategy", *results.ACCOUNT):
+                part.pop(name, None)
+
+    for name in ("environment.json", "reference.json", "metrics.jsonl", "timing.jsonl"):
+        submissions.edit(folder / name, older)
+    found = submission.load(submissions.packed(tmp_path / "a", folder))
+    assert (found.manifest["schema"], found.manifest["method"], found.has_strategy) == (1, "none", False)
+    assert [str(f) for f in checks.run(tmp_path / "a") if not f.ok] == []
+
+
 # ---- shares ----------------------------------------------------------------------------------------------------------
 
 
@@ -291,6 +374,15 @@ def test_shares_are_one_submission(parts, task, tmp_path):
     assert [(row["wave"], row["runs"]) for row in found.timing] == [(w, 4) for w in range(3) for _ in range(3)]
     scores = json.loads((submissions.packed(tmp_path / "c") / "submission.json").read_text())["summary"]
     assert found.manifest["summary"]["cells"] == scores["cells"]
+
+
+def test_shares_under_a_strategy_are_one_submission(tmp_path):
+    parts = [submissions.workdir(tmp_path / f"s{i}", shard=(i, 2), strategy=submissions.SIMS) for i in (1, 2)]
+    out = submissions.packed(tmp_path / "a", *parts)
+    assert all(finding.ok for finding in checks.run(out))
+    submissions.edit(parts[1] / "config.json", lambda c: c["config"].update(strategy="sims"))
+    with pytest.raises(UserError, match="is a share of another job"):
+        submissions.packed(tmp_path / "b", *parts)
 
 
 def test_a_share_alone_is_refused(parts, tmp_path, capsys):

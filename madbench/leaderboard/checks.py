@@ -1,7 +1,8 @@
 """Is a submission well-formed, complete and consistent? A list of small checks: `madbench check`.
 
 Each is a function of a `Submission` that raises UserError with the first thing that is wrong, or returns what is to be
-said all the same, mostly nothing: those of form in `form_checks`, those of numbers in `number_checks`.
+said all the same, mostly nothing: those of form in `form_checks`, those of numbers in `number_checks`, those of methods
+against collapse in `method_checks`.
 
 That the numbers were measured at all, no check can tell: `madbench verify` measures and runs again.
 """
@@ -12,7 +13,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 from madbench.errors import UserError
-from madbench.leaderboard import form_checks, number_checks
+from madbench.leaderboard import form_checks, method_checks, number_checks
 from madbench.leaderboard.files import one_line
 from madbench.leaderboard.submission import Submission
 
@@ -27,6 +28,7 @@ _CHECKS: dict[Callable[[Submission], str | None], tuple[str, ...]] = {
     form_checks.json: ("sizes",),
     form_checks.config: ("json",),
     form_checks.schema: ("config",),
+    method_checks.method: ("schema",),
     form_checks.evaluator: ("schema",),
     form_checks.floors: ("evaluator",),
     form_checks.seeds: ("schema",),
@@ -34,12 +36,13 @@ _CHECKS: dict[Callable[[Submission], str | None], tuple[str, ...]] = {
     form_checks.composition: ("cells",),
     number_checks.finite: ("cells",),
     number_checks.ranges: ("evaluator",),
-    number_checks.distances: ("cells", "ranges"),
+    number_checks.distances: ("method", "cells", "ranges"),
     number_checks.timing: ("schema",),
-    number_checks.speed: ("timing",),
+    method_checks.cost: ("method", "cells", "timing"),
+    number_checks.speed: ("timing", "cost"),
     number_checks.summary: ("cells", "ranges", "timing"),
-    form_checks.readme: ("files", "summary"),
-    number_checks.band: ("cells", "finite", "ranges"),
+    form_checks.readme: ("files", "method", "summary"),
+    number_checks.band: ("method", "cells", "finite", "ranges"),
     number_checks.twins: ("band",),
     number_checks.samples: ("files", "cells", "finite"),
 }

@@ -15,16 +15,31 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from madbench import results
+from madbench.calls import canonical, read_call
 from madbench.leaderboard.files import shown
 
-SCHEMA = 1  # of submission.json
-METHODS = ("none",)  # against collapse, that a submission can name
+SCHEMA = 2  # of submission.json
+# Against collapse, that a submission can name: those of madbench, which `madbench.strategies` has (a test compares).
+METHODS = (
+    "none",
+    "random_subsample",
+    "verifier",
+    "k_choice",
+    "projection",
+    "entropy_selection",
+    "golden_ratio",
+    "sims",
+    "neon",
+)
 LONGEST = 200  # characters of a text for people
 _MOST_MARKS = 4  # on one letter: no script needs more
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?=[A-Za-z0-9])){0,59}")
 _BLANK = re.compile("[\u115f\u1160\u2800\u3164\uffa0]")  # letters and signs, says Unicode, that show nothing
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?"
 _URL = re.compile(rf"https?://{_HOST}(?:[/?#][A-Za-z0-9!#$%&()*+,./:;=?@_~-]*)?")
+# A class of somebody else's. Capitals tell it from an address.
+_CLASS = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,59}(?:\.[A-Za-z_][A-Za-z0-9_]{0,59}){0,5}:[A-Z][A-Za-z0-9_]{0,59}")
+_LISTED = 20  # values of a list of settings, or of what a strategy consumes
 
 
 class Is(NamedTuple):
@@ -108,6 +123,41 @@ def is_line(value: Any) -> bool:
     return "m" * (_MOST_MARKS + 1) not in marks and not _BLANK.search(value)
 
 
+def method_of(strategy: Any) -> str:
+    """The name that `config.strategy` begins with, which is the method of a submission; "" where none can be read.
+
+    Nothing is imported, and nothing but literals is evaluated.
+    """
+    try:
+        return read_call(strategy)[0]
+    except ValueError:
+        return ""
+
+
+def is_class(method: str) -> bool:
+    """Whether a method is somebody else's code, "package.module:Class", and not madbench's own."""
+    return _CLASS.fullmatch(method) is not None
+
+
+def _is_method(value: Any) -> bool:
+    return isinstance(value, str) and (value in METHODS or is_class(value))
+
+
+def _is_strategy(value: Any) -> bool:
+    """In the one spelling that a resolved config has; "<" and ">" are in no setting that anybody needs."""
+    if not is_line(value) or set("<>") & set(value) or value != canonical(value):
+        return False
+    method = method_of(value)
+    return _is_method(method) and (method != results.NO_STRATEGY or value == method)
+
+
+def _is_setting(value: Any) -> bool:
+    """What a setting may be: as a strategy's own, or a list of such."""
+    if isinstance(value, list):
+        return len(value) <= _LISTED and not any(isinstance(each, list) or not _is_setting(each) for each in value)
+    return value is None or type(value) in (bool, int, float) or is_line(value)
+
+
 def _whole(least: int) -> Is:
     return Is(f"a whole number from {least}", lambda v: type(v) is int and v >= least)
 
@@ -141,7 +191,13 @@ COUNT = _whole(1)
 HASH = _match(re.compile(r"[0-9a-f]{64}"), "a sha256 in hexadecimal digits")
 VERSION = _match(re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}"), "a version such as 1.2.3")
 NAME = _match(_NAME, "1 to 60 letters, digits, -, _ and . of ASCII, a letter or digit first and no . last")
-METHOD = _one_of(METHODS)
+METHOD = Is(f"one of {', '.join(METHODS)}, or package.module:Class", _is_method)
+STRATEGY = Is(
+    f"a method, with its settings where wanted, of at most {LONGEST} characters in all, none of them < or >: "
+    f"{', '.join(METHODS)}, or package.module:Class",
+    _is_strategy,
+)
+SHARE = Is("a number from 0 to 1", lambda v: type(v) in (int, float) and 0 <= v <= 1)
 URL = Is(
     'an address that begins with http:// or https://, or ""',
     lambda v: is_line(v) and (v == "" or _URL.fullmatch(v) is not None),
@@ -152,6 +208,7 @@ MANIFEST = {
     "schema": schema(SCHEMA),
     "name": NAME,
     "method": METHOD,
+    "strategy": Since(2, STRATEGY),  # the same with its settings
     "task": FILLED,
     "task_version": COUNT,
     "task_sha256": HASH,
@@ -169,6 +226,8 @@ HOW = {
     },
     "keep_checkpoints": COUNT,
     "keep_samples": BOOL,
+    "strategy": Since(2, STRATEGY),
+    "equal_cost": Since(2, BOOL),
 }
 _ENVIRONMENT = {
     "schema": schema(results.SCHEMA),
@@ -192,6 +251,16 @@ TIMING = {
     "fit_flops": WHOLE,
     "sample_flops": WHOLE,
 }
+_DESCRIBED = {
+    "name": STRATEGY,
+    "equal_cost": BOOL,
+    "settings": Each(Is(f"a number, a line, true, false, null, or a list of at most {_LISTED} of these", _is_setting)),
+    "consumes": Is(
+        f"a list of at most {_LISTED} lines",
+        lambda v: isinstance(v, list) and len(v) <= _LISTED and all(map(is_line, v)),
+    ),
+    "cite": LINE,
+}
 
 
 def reference(metrics: list[str]) -> dict[str, Any]:
@@ -211,6 +280,7 @@ def reference(metrics: list[str]) -> dict[str, Any]:
         "metrics": dict.fromkeys(metrics, info),
         "floors": {name: dict.fromkeys(("mean", "p5", "p95"), NUMBER) for name in metrics},
         "bias_meaning": LINE,
+        "strategy": Since(2, _DESCRIBED),
         "cells": [{"loop": LINE, "bias": NUMBER, "settings": Each(_ANY)}],  # compared with the task's
     }
 
@@ -227,6 +297,10 @@ def row(metrics: list[str]) -> dict[str, Any]:
         **dict.fromkeys(("n_real", "n_synthetic"), WHOLE),
         "n_samples": COUNT,
         "status": _one_of(("ok", "diverged")),
+        "strategy": Since(2, STRATEGY),
+        "equal_cost": Since(2, BOOL),
+        **dict.fromkeys(("flops", "n_real_seen", "extra_parameters"), Since(2, WHOLE)),
+        "pool_memorization": Since(2, _or_null(SHARE)),
         **dict.fromkeys(metrics, _or_null(NUMBER)),
         "metric_versions": dict.fromkeys(metrics, COUNT),
         "features": LINE,

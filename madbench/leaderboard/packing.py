@@ -21,6 +21,7 @@ from madbench.leaderboard.submission import (
     Submission,
     bound,
     differs,
+    refusal,
     sample_form,
     sample_names,
 )
@@ -45,9 +46,8 @@ def pack(
     url: str = "",
     hardware: str = "",
     note: str = "",
-    method: str = "none",
 ) -> Submission:
-    """Writes a submission, whole or not at all.
+    """Writes a submission, whole or not at all. Its method against collapse is that of the config.
 
     Args:
       workdirs: one with a finished task, or those of all shares of one.
@@ -55,7 +55,6 @@ def pack(
       name: of the submission, for folders and pages: at most 60 letters, digits, "-", "_" and ".".
       contact, url, note: for people, a line each.
       hardware: by default what environment.json says.
-      method: against collapse, among `forms.METHODS`.
 
     Raises:
       UserError: the workdirs are not one whole job, of a task, with its samples, or one is a submission; a text that
@@ -68,7 +67,6 @@ def pack(
     for field, text in texts.items():
         if field != "hardware" or text:
             _check(forms.TEXTS[field], text, f"--{field}")
-    _check(forms.METHOD, method, "method")
     for path in map(pathlib.Path, workdirs):
         if os.path.lexists(path / MANIFEST):
             raise UserError(
@@ -87,10 +85,13 @@ def pack(
     parsed = {file: files.parse_rows(file, content[file], len(task.runs) * task.config["generations"]) for file in ROWS}
     _check_complete(places, task, parsed["metrics.jsonl"])
     content |= _samples(found, task, places, content["metrics.jsonl"])
+    strategy = found[0].config.get("strategy", results.NO_STRATEGY)
     manifest = {
-        "schema": forms.SCHEMA,
+        # A workdir from before there were strategies says nothing of them, and so does what is made of it.
+        "schema": forms.SCHEMA if "strategy" in found[0].config else 1,
         "name": name,
-        "method": method,
+        "method": forms.method_of(strategy),
+        "strategy": strategy,
         "task": task.name,
         "task_version": task.version,
         "task_sha256": task.sha256,
@@ -104,7 +105,8 @@ def pack(
             file: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for file, data in content.items()
         },
     }
-    whole = dataclasses.replace(found[0], rows=parsed["metrics.jsonl"], shares=(), split=0)
+    rows = [results.ACCOUNT | row for row in parsed["metrics.jsonl"]]
+    whole = dataclasses.replace(found[0], rows=rows, shares=(), split=0)
     content[MANIFEST] = _json(manifest)
     content[README] = readme.render(manifest, task, whole).encode()
     try:
@@ -155,8 +157,10 @@ def _task(found: list[Result]) -> tasks.Task:
         if difference := differs(result.config, task):
             raise UserError(
                 f"{result.path}: {difference}; the leaderboard takes "
-                f"madbench run --task={name} --workdir=DIR, without changes"
+                f"madbench run --task={name} --workdir=DIR, without changes but for --config.strategy"
             )
+        if problem := refusal(result.config):
+            raise UserError(f"{result.path}: {problem}")
     return tasks.load(found[0].config["task"])
 
 
@@ -176,6 +180,7 @@ def _unite(found: list[Result], task: tasks.Task) -> tuple[dict[str, bytes], dic
     places = {run: found[i % len(found)].path for i, run in enumerate(task.runs)}
     content = {file: files.read(found[0].path, file, bound(task, file)) for file in (*OBJECTS, *ROWS)}
     if len(found) > 1:
+        config = found[0].config
         for other in found[1:]:
             for field in _ALIKE:
                 if other.environment.get(field) != found[0].environment.get(field):
@@ -183,7 +188,7 @@ def _unite(found: list[Result], task: tasks.Task) -> tuple[dict[str, bytes], dic
                         f"{other.path} was run with other {field} than {found[0].path} (environment.json), "
                         "and a submission has one hardware and one version"
                     )
-        content["config.json"] = _json({"sha256": task.sha256, "config": found[0].config})
+        content["config.json"] = _json({"sha256": results.config_hash(config), "config": config})
         content["metrics.jsonl"] = b"".join(
             files.read(r.path, "metrics.jsonl", bound(task, "metrics.jsonl")) for r in found
         )

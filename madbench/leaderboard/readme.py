@@ -1,8 +1,10 @@
 """README.md of a submission, for people: made from its manifest and its rows, and never read by the program."""
 
+import shlex
 from typing import Any
 
-from madbench.leaderboard import score, tasks
+from madbench import results
+from madbench.leaderboard import costs, score, tasks
 from madbench.leaderboard.markdown import escaped
 from madbench.report import table
 from madbench.results import Result
@@ -18,6 +20,7 @@ def render(manifest: dict[str, Any], task: tasks.Task, result: Result) -> str:
     about = {
         "task": f"{escaped(task.title)} (`{task.id}`), {size}",
         "method against collapse": escaped(manifest["method"]),
+        **_strategy(manifest, task, result),
         "resistance": f"{resistance['score']:.1f} ({ends}) of 100",
         "speed": f"{per_hour}, compilation included",
         "hardware": escaped(manifest["hardware"]),
@@ -38,10 +41,27 @@ def render(manifest: dict[str, Any], task: tasks.Task, result: Result) -> str:
         "## To reproduce",
         "",
         "```",
-        f"madbench run --task={task.name} --workdir=DIR",
+        f"madbench run --task={task.name}{_flag(manifest)} --workdir=DIR",
         f"madbench submit DIR --name={manifest['name']} --out=SUBMISSION",
         "madbench check SUBMISSION",
         "```",
         "`madbench verify` on this directory recomputes the metrics from its samples and runs parts of it again.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _strategy(manifest: dict[str, Any], task: tasks.Task, result: Result) -> dict[str, str]:
+    """What is said of a method besides its name; nothing where there is none."""
+    strategy = manifest.get("strategy", manifest["method"])
+    if strategy == results.NO_STRATEGY:
+        return {}
+    told = result.reference.get("strategy", costs.UNTOLD)  # it may fail its checks
+    return {"strategy": escaped(strategy)} | {
+        name: escaped(text) for name, text in costs.facts(costs.of(task, result.rows), told)
+    }
+
+
+def _flag(manifest: dict[str, Any]) -> str:
+    """How `madbench run` is told of the strategy; within a block of code, on a line of it, nothing is markup."""
+    strategy = manifest.get("strategy", manifest["method"])
+    return "" if strategy == results.NO_STRATEGY else f" {shlex.quote(f'--config.strategy={strategy}')}"

@@ -7,6 +7,9 @@ seeds:
   r_FD = mean of min(1, FD_ref / FD_t),  r_P = mean of min(1, P_t / P_ref),  r_R = mean of min(1, R_t / R_ref)
   cell = 100 (r_FD r_P r_R)^(1/3)        task = mean over its cells        overall = mean over all tasks
 
+It is a resistance at equal cost as it stands: what a method spends, it takes from the fits, and what spends more than
+the task does without one is refused (`method_checks`). That a method's first model differs changes nothing.
+
 Missing, diverged and null values count 0, and so does a task that was not submitted. The geometric mean lets none of
 the three be bought with the others: a generator of one good picture has no recall, and 0.
 

@@ -151,18 +151,28 @@ class Submission:
             for name, data in self.contents.items()
         }
 
+    @property
+    def strategy(self) -> str:
+        """Against collapse, with its settings, as the manifest names it; one from before there were any has none."""
+        return self.manifest.get("strategy", self.manifest["method"])
+
+    @property
+    def has_strategy(self) -> bool:
+        """Whether anything is done against collapse."""
+        return self.strategy != results.NO_STRATEGY
+
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved config: the task's, and how it was run."""
+        """The resolved config: the task's, what is done against collapse, and how it was run."""
         schema = self.manifest["schema"]
         content = _fits(forms.CONFIG, self.parsed["config.json"], "config.json:", schema)
         config = content["config"]
         if difference := differs(config, self.task):
             raise UserError(difference)
-        if content["sha256"] != self.task.sha256:
-            raise UserError("config.json: its sha256 is not that of its config")
         how = {name: value for name, value in config.items() if name not in self.task.config}
         _fits(forms.HOW, how, "config", schema)
+        if content["sha256"] != results.config_hash(config):
+            raise UserError("config.json: its sha256 is not that of its config")
         return config
 
     @functools.cached_property
@@ -180,7 +190,8 @@ class Submission:
             for number, each in enumerate(content if name in ROWS else [content], start=1):
                 _fits(form, each, f"{name}, line {number}:" if name in ROWS else f"{name}:")
         _, environment, reference = (self.parsed[name] for name in OBJECTS)
-        return Result(self.path, self.config, reference, environment, self.parsed["metrics.jsonl"])
+        rows = [results.ACCOUNT | row for row in self.parsed["metrics.jsonl"]]
+        return Result(self.path, self.config, reference, environment, rows)
 
     def read(self) -> None:
         """Reads every part but the arrays."""
@@ -189,7 +200,7 @@ class Submission:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """Of metrics.jsonl."""
+        """Of metrics.jsonl; old ones with what stands for the columns of strategies (`results.ACCOUNT`)."""
         return self.result.rows
 
     @property
@@ -220,10 +231,27 @@ def _fits(form: Any, value: Any, where: str, schema: int | None = None) -> Any:
 
 
 def differs(config: dict[str, Any], task: tasks.Task) -> str:
-    """In which field a resolved config is not the task's, as a sentence; "" where it runs what the task says."""
-    if results.config_hash(config) == task.sha256:
+    """In which field a resolved config is not the task's, as a sentence; "" where it runs what the task says.
+
+    What it does against collapse is no difference: see `refusal`.
+    """
+    plain = {name: value for name, value in config.items() if name not in results.STRATEGY}
+    if results.config_hash(plain) == task.sha256:
         return ""
-    return _difference(results.what(config), task.config, "config") or "the config does not have the hash of the task"
+    return _difference(results.what(plain), task.config, "config") or "the config does not have the hash of the task"
+
+
+def refusal(config: dict[str, Any]) -> str:
+    """Why what a resolved config does against collapse has no place on the leaderboard, as a sentence; or ""."""
+    strategy = config.get("strategy", results.NO_STRATEGY)
+    if problem := forms.mismatch(forms.STRATEGY, strategy, "config.strategy"):
+        return problem
+    if config.get("equal_cost", True) is not True:
+        return (
+            f"config.equal_cost is {files.shown(config['equal_cost'])}: the leaderboard compares at equal cost; leave "
+            "config.equal_cost alone"
+        )
+    return ""
 
 
 def _difference(found: Any, wanted: Any, where: str) -> str:
