@@ -10,10 +10,10 @@ import entries
 import pytest
 import submissions
 
-from madbench import cli
+from madbench import cli, results
 from madbench.errors import UserError
 from madbench.leaderboard import board as boards
-from madbench.leaderboard import checks, formats, markdown, score, sheets
+from madbench.leaderboard import checks, costs, formats, markdown, score, sheets
 from madbench.leaderboard.files import one_line
 
 
@@ -93,7 +93,7 @@ def test_speed_ranks_what_has_whole_timing(board, task, one):
 def test_overall_counts_a_task_that_was_not_submitted_0(one, tmp_path, monkeypatch):
     other = submissions.task_file() | {"name": "another"}
     other["config"] = other["config"] | {"task": "another"}
-    other["sha256"] = formats.results.config_hash(other["config"])
+    other["sha256"] = results.config_hash(other["config"])
     submissions.install(monkeypatch, tmp_path / "tasks", submissions.task_file(), other)
     found = boards.load(one)
     (line,) = found.overall
@@ -278,6 +278,75 @@ def test_a_name_that_is_no_text_can_be_written(one):
     found = boards.load(one)
     formats.to_json(found).encode()
     assert [e.slug for e in found.invalidated] == ["submission"]
+
+
+@pytest.fixture(scope="module")
+def methods(task, tmp_path_factory):
+    """A board of one name with three methods: none, sims, and one that copies real samples."""
+    path = tmp_path_factory.mktemp("methods")
+    for name, strategy in {"none": submissions.NONE, "sims": submissions.SIMS, "copier": submissions.COPIER}.items():
+        change = None if name != "sims" else lambda rows: entries._shift(rows, 0.9)
+        submissions.workdir(path / "runs" / name, strategy=strategy, change=change)
+        entry = submissions.packed(path / "all" / name, path / "runs" / name, name="reference")
+        submissions.edit(entry / "timing.jsonl", lambda rows, n=name: rows[0].update(fit_seconds=0.5 + len(n) / 100))
+        submissions.redo_hashes(submissions.without_samples(entry))
+        timing = [json.loads(line) for line in (entry / "timing.jsonl").read_text().splitlines()]
+        rows = [json.loads(line) for line in (entry / "metrics.jsonl").read_text().splitlines()]
+        summary = score.summary(task, rows, timing)
+        submissions.edit(entry / "submission.json", lambda m, s=summary: m.update(summary=s))
+    return boards.load(path / "all")
+
+
+def test_none_and_methods_stand_on_one_board(methods, task):
+    assert [(e.folder, e.status, e.reason) for e in methods.entries] == [
+        (name, "self-reported", "") for name in ("copier", "none", "sims")
+    ]
+    found = [(line.rank, line.of.method) for line in methods.overall]
+    assert found == [(1, "sims"), (2, "my_package.my_module:Copier"), (2, "none")]
+    assert checks.clashes([e.submission.path for e in methods.entries]) == []
+    assert methods.resistance(task)[0].of.strategy == "sims(weight=2.0)"
+    assert {e.folder: round(e.cost.ratio, 3) for e in methods.entries} == {"none": 1, "sims": 0.985, "copier": 0.985}
+
+
+def test_who_copies_real_samples_is_marked(methods):
+    assert [e.folder for e in methods.entries if e.is_copying] == ["copier"]
+    assert [line.of.is_copying for line in methods.overall] == [False, True, False]
+    text = markdown.render(methods)
+    assert "| my_package.my_module&#58;Copier (copies?) |" in text.replace("my&#95;", "my_").replace("e&#95;m", "e_m")
+    assert text.count("(copies?)") == 2  # on both boards
+    assert f"copies? {costs.COPIED}" in text
+    for sheet in (sheets.index(methods)["resistance"], sheets.task(methods, methods.tasks[0])["resistance"]):
+        marks = {row[2].text: list(row[2].badges) for row in sheet.rows}
+        assert marks == {"none": [], "sims": [], "my_package.my_module:Copier": [("copies?", "warn")]}
+    assert sheets.index(methods)["copied"] == costs.COPIED
+
+
+def test_what_a_method_cost_is_in_json_and_csv(methods):
+    by_name = {each["submission"]: each for each in json.loads(formats.to_json(methods))["submissions"]}
+    assert by_name["copier"]["cost"] == {
+        "ratio": pytest.approx(1 - 100 / 6500), "is_bounded": True, "real_seen": 40, "extra_parameters": 17,
+        "pool_memorization": 0.9, "is_copying": True,
+    }  # fmt: skip
+    assert (by_name["sims"]["method"], by_name["sims"]["strategy"]) == ("sims", "sims(weight=2.0)")
+    rows = [row for row in csv.DictReader(io.StringIO(formats.to_csv(methods))) if row["board"] == "task"]
+    found = {row["submission"]: row for row in rows}
+    assert float(found["sims"]["cost_ratio"]) == by_name["sims"]["cost"]["ratio"]
+    assert (found["sims"]["strategy"], found["sims"]["cost_pool_memorization"]) == ("sims(weight=2.0)", "")
+    assert json.loads(formats.to_json(methods))["tasks"][0]["budget"] == submissions.BUDGET
+
+
+def test_speed_ranks_only_first_models_that_are_the_task_s(task, tmp_path):
+    def worse(rows):
+        for row in rows:
+            row["fd"] *= 3 if row["generation"] == 1 else 1
+
+    submissions.workdir(tmp_path / "run", strategy=submissions.SIMS, change=worse)
+    submissions.without_samples(submissions.packed(tmp_path / "all" / "a", tmp_path / "run"))
+    found = boards.load(tmp_path / "all")
+    (entry,) = found.entries
+    assert (entry.status, entry.is_in_band) == ("self-reported", False)
+    assert (len(found.resistance(task)), found.speed(task)) == (1, [])
+    assert json.loads(formats.to_json(found))["submissions"][0]["speed_rank"] is None
 
 
 def test_slugs_differ_in_whatever_case_and_lead_nowhere():

@@ -15,7 +15,7 @@ import test_checks_fuzz as fuzz
 from madbench import REPOSITORY
 from madbench.errors import UserError
 from madbench.leaderboard import board as boards
-from madbench.leaderboard import forms, markdown, site
+from madbench.leaderboard import costs, markdown, site
 
 DATA = ("leaderboard.csv", "leaderboard.json", "curves.csv", "curves.json")
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -274,12 +274,9 @@ def test_a_site_that_cannot_be_written_leaves_the_old_one(pages, tmp_path, monke
     assert sorted(p.name for p in tmp_path.iterdir()) == ["site"]
 
 
-def test_the_site_says_what_the_boards_show_while_there_is_no_method(board, monkeypatch):
-    assert forms.METHODS == ("none",)  # else this test, and what it is about, have had their day
-    assert markdown.ONLY_NONE in Read(site.pages(board)["index.html"]).text
-    assert markdown.render(board).startswith(f"{markdown.ONLY_NONE}\n\n")
-    monkeypatch.setattr(forms, "METHODS", ("none", "magic"))
-    assert "next version" not in site.pages(board)["index.html"] + markdown.render(board)
+def test_the_site_says_what_a_method_is(board):
+    assert markdown.ABOUT in Read(site.pages(board)["index.html"]).text
+    assert markdown.render(board).startswith(f"{markdown.ABOUT}\n\n")
 
 
 def test_the_speed_board_says_the_status(board, task):
@@ -289,3 +286,40 @@ def test_the_speed_board_says_the_status(board, task):
         rows = re.findall(r"<tr>(.*?)</tr>", table.partition("<tbody>")[2], re.S)
         shown = [re.findall(r'class="badge \w+">([^<]+)<', row) for row in rows]
         assert shown == [[line.of.status] for line in board.speed(task)]
+
+
+def test_the_page_of_a_submission_shows_what_its_method_is_and_cost(task, tmp_path):
+    strategy = submissions.COPIER | {
+        "name": "my_package.my_module:Copier(label='&x')", "settings": {"label": "&x", "n": [1, 2.5], "text": HOSTILE},
+        "consumes": [*submissions.COPIER["consumes"], HOSTILE], "cite": HOSTILE,
+    }  # fmt: skip
+    submissions.workdir(tmp_path / "run", strategy=strategy)
+    submissions.packed(tmp_path / "all" / "one", tmp_path / "run")
+    found = boards.load(tmp_path / "all")
+    assert [(e.status, e.reason) for e in found.entries] == [("self-reported", "")]
+    pages = site.pages(found)
+    page = Read(pages["submissions/one.html"])
+    settings, consumes = (
+        f"label = &x, n = [1, 2.5], text = {HOSTILE}",
+        f"{submissions.COPIER['consumes'][0]}, {HOSTILE}",
+    )
+    for text in (
+        strategy["name"],
+        settings,
+        consumes,
+        HOSTILE,
+        "0.985 times that without a strategy",
+        "Extra parameters",
+        "90.0%",
+        costs.COPIED,
+    ):
+        assert text in page.text
+    assert "<img" not in "".join(pages.values())
+    for name in ("index.html", "tasks/tiny.html"):
+        assert costs.COPIED in Read(pages[name]).text
+    assert "(label='&x')" in Read(pages["tasks/tiny.html"]).text
+
+
+def test_a_submission_without_a_method_has_no_part_on_it(pages, board):
+    assert 'id="method"' not in pages["submissions/steady.html"]
+    assert costs.COPIED not in "".join(pages.values())

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from madbench.errors import UserError
-from madbench.leaderboard import agreement, checks, files, score, tasks
+from madbench.leaderboard import agreement, checks, costs, files, number_checks, score, tasks
 from madbench.leaderboard.checks import Finding
 from madbench.leaderboard.files import one_line
 from madbench.leaderboard.submission import VERIFICATION, Submission
@@ -43,6 +43,9 @@ class Entry:
       findings: of all checks.
       submission: what was loaded; None of an invalidated one.
       summary: of `score.summary`; None of an invalidated one.
+      strategy: its method with the settings; "" where it cannot be read.
+      cost: what its method cost; None of an invalidated one.
+      is_in_band: whether its generation 1 is the task's without a method; False of an invalidated one.
       sha256: of submission.json; "" where it cannot be read.
       verification: what verification.json says, where it is one of this submission.json.
     """
@@ -61,6 +64,9 @@ class Entry:
     note: str = ""
     submission: Submission | None = None
     summary: dict[str, Any] | None = None
+    strategy: str = ""
+    cost: costs.Costs | None = None
+    is_in_band: bool = False
     sha256: str = ""
     verification: dict[str, Any] | None = None
 
@@ -81,6 +87,11 @@ class Entry:
         return self.summary["resistance"]
 
     @property
+    def is_copying(self) -> bool:
+        """Whether its pool looks like copies of real samples; see `costs`."""
+        return self.cost is not None and self.cost.is_copying
+
+    @property
     def per_hour(self) -> float:
         """Loop-generations, of an entry that counts: that its timing is whole, checks have seen."""
         return self.summary["speed"]["per_hour"]
@@ -99,6 +110,11 @@ class Team:
     def status(self) -> str:
         """That of its least certain entry."""
         return min((entry.status for entry in self.entries.values()), key=STATUSES.index)
+
+    @property
+    def is_copying(self) -> bool:
+        """Whether any of its entries is."""
+        return any(entry.is_copying for entry in self.entries.values())
 
     @property
     def evidence(self) -> str:
@@ -140,8 +156,12 @@ class Board:
         return _ranked(self._counted(task), lambda entry: entry.resistance)
 
     def speed(self, task: Task) -> list[Line[Entry]]:
-        """The ranks of one task: loop-generations of two tasks do not cost the same."""
-        return _ranked(self._counted(task), lambda entry: {"score": entry.per_hour}, SPEED_DECIMALS)
+        """The ranks of one task: loop-generations of two tasks do not cost the same.
+
+        Left out is whose method changes the first model: what is fast because it trains less is not fast.
+        """
+        those = [entry for entry in self._counted(task) if entry.is_in_band]
+        return _ranked(those, lambda entry: {"score": entry.per_hour}, SPEED_DECIMALS)
 
     @functools.cached_property
     def overall(self) -> list[Line[Team]]:
@@ -198,9 +218,10 @@ def judge(path: pathlib.Path, slug: str) -> Entry:
     """One submission: its checks, its record of a verification, its scores."""
     found = Submission(path)
     findings = checks.findings(found)
-    texts, task = {"name": path.name, "method": ""}, None
+    texts, task = {"name": path.name, "method": "", "strategy": ""}, None
     with contextlib.suppress(UserError):  # as far as it can be read: the checks say what is wrong
         texts = {name: found.manifest[name] for name in ("name", "method", "hardware", "contact", "url", "note")}
+        texts["strategy"] = found.strategy
         task = found.task
     entry = Entry(
         one_line(path.name), slug, **{name: one_line(text) for name, text in texts.items()}, task=task,
@@ -213,8 +234,8 @@ def judge(path: pathlib.Path, slug: str) -> Entry:
     entry = dataclasses.replace(entry, status=status, reason=reason, sha256=digest, verification=record)
     if status == INVALIDATED:
         return entry
-    summary = score.summary(task, found.rows, found.timing)
-    return dataclasses.replace(entry, submission=found, summary=summary)
+    seen = {"summary": score.summary(task, found.rows, found.timing), "cost": costs.of(task, found.rows)}
+    return dataclasses.replace(entry, submission=found, is_in_band=number_checks.is_in_band(found), **seen)
 
 
 def verification(found: Submission, digest: str) -> tuple[str, str, dict[str, Any] | None]:

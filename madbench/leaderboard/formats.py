@@ -4,13 +4,14 @@ import json
 import math
 from typing import Any
 
-from madbench import __version__, results, verdict
+from madbench import __version__, tabular, verdict
 from madbench.leaderboard.board import Board, Entry, Line
 from madbench.leaderboard.tasks import Task
 from madbench.report import planned, series
 
-SCHEMA = 1
+SCHEMA = 2
 _CURVE = ("mean", "low", "high")
+_OVERALL = ("rank", "name", "method", "is_copying", "status", "score", "low", "high", "overlaps_first")
 
 
 def plain(board: Board) -> dict[str, Any]:
@@ -27,6 +28,7 @@ def plain(board: Board) -> dict[str, Any]:
                 "rank": line.rank,
                 "name": line.of.name,
                 "method": line.of.method,
+                "is_copying": line.of.is_copying,
                 **line.of.resistance,
                 "overlaps_first": line.is_near,
                 "status": line.of.status,
@@ -49,12 +51,9 @@ def to_csv(board: Board) -> str:
     A text that a spreadsheet would take for a formula has an apostrophe before it.
     """
     found = plain(board)
-    lines = [
-        {"board": "overall", **_pick(row, "rank", "name", "method", "status", "score", "low", "high", "overlaps_first")}
-        for row in found["overall"]
-    ]
+    lines = [{"board": "overall", **_pick(row, *_OVERALL)} for row in found["overall"]]
     for each in found["submissions"]:
-        who = _pick(each, "submission", "name", "method", "status", "task")
+        who = _pick(each, "submission", "name", "method", "strategy", "status", "task")
         summary = each["summary"] or {}
         speed = dict(summary.get("speed", {}))
         lines.append(
@@ -65,6 +64,7 @@ def to_csv(board: Board) -> str:
                 **summary.get("resistance", {}),
                 **{f"last_{name}": value for name, value in summary.get("last", {}).items()},
                 **_pick(summary, "finished", "planned"),
+                **{f"cost_{name}": value for name, value in (each["cost"] or {}).items()},
                 **speed,
                 **_pick(each, "speed_rank", "hardware", "device", "devices", "url", "sha256"),
             }
@@ -124,6 +124,7 @@ def _task(task: Task) -> dict[str, Any]:
         "generations": task.config["generations"],
         "seeds": len(seeds),
         "evaluator": task.evaluator,
+        "budget": task.budget,
         "cells": [
             {
                 "loop": loop,
@@ -146,6 +147,7 @@ def _entry(entry: Entry, place: Line[Entry] | None, speed: Line[Entry] | None) -
         "page": f"submissions/{entry.slug}.html",
         "name": entry.name,
         "method": entry.method,
+        "strategy": entry.strategy,
         "task": entry.task.id if entry.task else None,
         "status": entry.status,
         "reason": entry.reason,
@@ -160,6 +162,8 @@ def _entry(entry: Entry, place: Line[Entry] | None, speed: Line[Entry] | None) -
         "note": entry.note,
         "sha256": entry.sha256,
         "summary": entry.summary,
+        "cost": entry.cost and {**entry.cost._asdict(), "is_copying": entry.is_copying},
+        "is_in_band": entry.is_in_band,
         "checks": [{"name": f.name, "ok": f.ok, "message": f.message} for f in entry.findings],
         "verification": entry.verification,
     }
@@ -170,7 +174,7 @@ def _pick(row: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _csv(lines: list[dict[str, Any]]) -> str:
-    return results.to_csv([{name: _harmless(value) for name, value in line.items()} for line in lines])
+    return tabular.to_csv([{name: _harmless(value) for name, value in line.items()} for line in lines])
 
 
 def _harmless(value: Any) -> Any:

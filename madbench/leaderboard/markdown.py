@@ -5,23 +5,25 @@ import pathlib
 import re
 
 from madbench.errors import UserError
-from madbench.leaderboard import forms, score
-from madbench.leaderboard.board import Board
+from madbench.leaderboard import costs, score
+from madbench.leaderboard.board import Board, Entry, Team
 
 BEGIN, END = "<!-- madbench:leaderboard begin -->", "<!-- madbench:leaderboard end -->"
 MISSING = "—"
-ONLY_NONE = (
-    "Strategies against collapse come with the next version: until then the method of every row is none, and the "
-    "boards show what the loops by themselves keep of quality and diversity, and how fast they ran on whose hardware."
+ABOUT = (
+    "A method is a strategy against collapse, or none: what the loops by themselves keep of quality and diversity. All "
+    "are compared at equal cost: a generation of a method costs no more matrix products than one without, so that what "
+    "it draws, trains or evaluates besides, it pays for in optimizer steps. (Exact fits have none to give up: there "
+    "its page shows what it cost.)"
 )
+COPYING = "copies?"  # beside a method
 
 
 def render(board: Board) -> str:
     """Both boards as tables; between markers, see `replaced`."""
     tasks = [task.name for task in board.tasks]
     confidence = f"{100 * score.CONFIDENCE:g} %"
-    parts = [ONLY_NONE] if forms.METHODS == ("none",) else []
-    parts += [f"Resistance, in [0, 100]; {confidence} intervals over the seeds. A task not submitted counts 0."]
+    parts = [ABOUT, f"Resistance, in [0, 100]; {confidence} intervals over the seeds. A task not submitted counts 0."]
     rows = []
     for line in board.overall:
         team = line.of
@@ -31,7 +33,7 @@ def render(board: Board) -> str:
             [
                 f"{mark}{line.rank}",
                 escaped(team.name),
-                escaped(team.method),
+                method_text(team),
                 interval_text(team.resistance),
                 *each,
                 team.status,
@@ -42,12 +44,14 @@ def render(board: Board) -> str:
     )
     if any(line.is_near for line in board.overall):
         parts.append("≈: the interval overlaps that of the first place.")
+    if any(line.of.is_copying for line in board.overall):
+        parts.append(f"{COPYING} {costs.COPIED}")
     rows = [
         [
             task.name,
             str(line.rank),
             escaped(line.of.name),
-            escaped(line.of.method),
+            method_text(line.of),
             f"{line.of.per_hour:,.0f}",
             escaped(line.of.hardware),
             line.of.status,
@@ -57,7 +61,7 @@ def render(board: Board) -> str:
     ]
     parts.append(
         "Speed, in loop-generations (run x generation) per hour, compilation included, as the submitter measured it; "
-        "ranks within each task. The status is that of the metrics."
+        "ranks within each task, of those whose first model is the task's. The status is that of the metrics."
     )
     parts.append(_table(["task", "", "name", "method", "per hour", "hardware", "status"], "lrllrll", rows))
     if board.invalidated:
@@ -79,6 +83,11 @@ def replaced(path: str | os.PathLike, text: str) -> str:
     if content.count(BEGIN) != 1 or content.count(END) != 1 or begin > end:
         raise UserError(f"--readme={path} needs a line {BEGIN} and, below it, a line {END}, each once")
     return f"{content[: begin + len(BEGIN)]}\n{text}{content[end:]}"
+
+
+def method_text(who: Entry | Team) -> str:
+    """Its method, with a mark where its pool looks like copies of real samples."""
+    return escaped(who.method) + f" ({COPYING})" * who.is_copying
 
 
 def interval_text(found: dict[str, float]) -> str:

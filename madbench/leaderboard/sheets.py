@@ -2,17 +2,20 @@
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from madbench import __version__
-from madbench.leaderboard import forms, markdown, score, tasks
+from madbench.leaderboard import costs, markdown, score, tasks
 from madbench.leaderboard.board import INVALIDATED, RE_RUN, RE_RUN_OTHER, SELF_REPORTED, Board, Entry, Line, Team
+from madbench.leaderboard.files import one_line
 from madbench.leaderboard.tasks import Task
 from madbench.report import charts, words
 from madbench.report.html import Cell, Column, Sheet, number_cell, text_cell
 from madbench.results import bias_text
 
 MARKS = {SELF_REPORTED: "plain", RE_RUN_OTHER: "plain", RE_RUN: "good", INVALIDATED: "bad"}
+_EXACT = "FLOPs of a generation without a method (fits are exact, so that a method's may cost more)"
 TITLES = dict(zip(score.METRICS, ("FD", "precision", "recall"), strict=True))
 
 
@@ -28,7 +31,8 @@ def index(board: Board) -> dict[str, Any]:
         "invalidated": _invalidated(board.invalidated, ""),
         "near": any(line.is_near for line in board.overall),
         "confidence": percent(score.CONFIDENCE),
-        "only_none": markdown.ONLY_NONE if forms.METHODS == ("none",) else "",
+        "about": markdown.ABOUT,
+        "copied": _copied(line.of for line in board.overall),
         "example": board.tasks[0].name if board.tasks else tasks.names()[0],
         "version": __version__,
     }
@@ -37,7 +41,8 @@ def index(board: Board) -> dict[str, Any]:
 def task(board: Board, task: Task) -> dict[str, Any]:
     """Of the page of a task."""
     lines = board.resistance(task)
-    columns = [Column("Rank"), Column("Name"), Column("Method"), Column("Resistance", True, True), Column("Status")]
+    columns = [Column("Rank"), Column("Name"), Column("Method"), Column("Resistance", True, True)]
+    columns += [Column("Cost", True, detail="without a method: 1"), Column("Status")]
     last = task.config["generations"]
     columns += [Column(name, True, name != "FD", f"t = {last}") for name in TITLES.values()]
     rows, by_cell = [], []
@@ -45,8 +50,8 @@ def task(board: Board, task: Task) -> dict[str, Any]:
         summary = line.of.summary
         cells = [number_cell(cell["score"], "{:.1f}", detail=_range(cell)) for cell in summary["cells"]]
         lasts = _lasts(summary)
-        row = [_rank(line), _name(line.of, "../"), text_cell(line.of.method), _resistance(line.of.resistance)]
-        rows.append([*row, _status(line.of), *lasts])
+        row = [_rank(line), _name(line.of, "../"), _method(line.of), _resistance(line.of.resistance)]
+        rows.append([*row, number_cell(line.of.cost.ratio, "{:.2f}"), _status(line.of), *lasts])
         by_cell.append([_rank(line), _name(line.of, "../"), *cells])
     gone = [entry for entry in board.invalidated if entry.task and entry.task.id == task.id]
     return {
@@ -58,6 +63,7 @@ def task(board: Board, task: Task) -> dict[str, Any]:
             by_cell,
         ),
         "near": any(line.is_near for line in lines),
+        "copied": _copied(line.of for line in lines),
         "speed": _speed(board, [task], "../"),
         "invalidated": _invalidated(gone, "../"),
         "facts": [
@@ -67,6 +73,7 @@ def task(board: Board, task: Task) -> dict[str, Any]:
             ("Model", task.config["model"]["family"]),
             ("Features", task.evaluator["features"]),
             ("Samples behind each metric", f"{task.evaluator['n_samples']:,}"),
+            *_budget(task),
             ("sha256 of the config", task.sha256),
         ],
         "cells": _definition(task),
@@ -100,6 +107,8 @@ def submission(board: Board, entry: Entry) -> dict[str, Any]:
         "rank": next((line for line in board.resistance(entry.task) if line.of is entry), None) if counts else None,
         "resistance": markdown.interval_text(entry.resistance) if counts else "",
         "scores": _scores(entry) if counts else None,
+        "method": _method_facts(entry) if counts and entry.submission.has_strategy else [],
+        "copied": _copied([entry]),
         "speed": _speed_facts(entry) if counts else [],
         "charts": charts.charts(entry.submission.result) if counts else None,
         "geometry": charts,
@@ -121,7 +130,7 @@ def _team(board: Board, line: Line[Team]) -> list[Cell]:
             score_text, detail = f"{entry.resistance['score']:.1f}", _range(entry.resistance)
             each.append(Cell(score_text, entry.resistance["score"], page, detail=detail))
     status = _status(team)
-    return [_rank(line), text_cell(team.name), text_cell(team.method), _resistance(team.resistance), *each, status]
+    return [_rank(line), text_cell(team.name), _method(team), _resistance(team.resistance), *each, status]
 
 
 def _speed(board: Board, those: list[Task], root: str) -> Sheet:
@@ -138,7 +147,7 @@ def _speed(board: Board, those: list[Task], root: str) -> Sheet:
                     Cell(each.name, each.name, f"{root}tasks/{each.name}.html"),
                     Cell(str(line.rank), line.rank),
                     _name(line.of, root),
-                    text_cell(line.of.method),
+                    _method(line.of),
                     number_cell(speed["per_hour"], "{:,.0f}"),
                     number_cell(speed["per_hour_compiled"], "{:,.0f}"),
                     Cell(line.of.hardware, line.of.hardware.casefold(), detail=found),
@@ -219,6 +228,23 @@ def _speed_facts(entry: Entry) -> list[tuple[str, str]]:
     ]
 
 
+def _method_facts(entry: Entry) -> list[tuple[str, str]]:
+    told = entry.submission.result.reference["strategy"]
+    return [(name[:1].upper() + name[1:], text) for name, text in costs.facts(entry.cost, told) if text != costs.COPIED]
+
+
+def _budget(task: Task) -> list[tuple[str, str]]:
+    """What a generation costs without a method, where it has been measured."""
+    if not task.budget:
+        return []
+    steps, flops = task.budget["steps"], task.budget["flops"]
+    each = "; ".join(f"{_loop(loop)}: {count:.4g}" for loop, count in flops.items())
+    return [
+        ("FLOPs of a generation without a method, which none may exceed" if steps else _EXACT, each),
+        *([("Optimizer steps of a fit, at most", f"{steps:,}")] if steps else []),
+    ]
+
+
 def _environment(entry: Entry) -> list[tuple[str, str]]:
     found = entry.submission.result.environment
     device = found["device"]
@@ -242,6 +268,18 @@ def _rank(line: Line) -> Cell:
 
 def _name(entry: Entry, root: str) -> Cell:
     return Cell(entry.name, entry.name.casefold(), f"{root}submissions/{entry.slug}.html")
+
+
+def _method(who: Entry | Team) -> Cell:
+    """With its settings, of one submission; marked where its pool looks like copies of real samples."""
+    settings = one_line(who.strategy.removeprefix(who.method), 60) if isinstance(who, Entry) else ""
+    badges = [(markdown.COPYING, "warn")] * who.is_copying
+    return Cell(who.method, who.method.casefold(), detail=settings, badges=badges)
+
+
+def _copied(those: Iterable[Entry | Team]) -> str:
+    """What the mark says, where any has it."""
+    return costs.COPIED if any(each.is_copying for each in those) else ""
 
 
 def _status(who: Entry | Team) -> Cell:
