@@ -92,7 +92,7 @@ def verify(argv: list[str]) -> int:
 
     logging.set_verbosity(logging.ERROR)  # Orbax reports every save
     say = lambda text: print(text, file=sys.stderr, flush=True)
-    chosen = {name: getattr(values, name) for name in ("pairs", "until", "seed", "cache")}
+    chosen = {name: getattr(values, name) for name in ("pairs", "until", "seed", "cache", "allow_code")}
     try:
         report = job.run(paths[0], **chosen, say=say, show=display.make())
     except stopping.Stopped as stopped:

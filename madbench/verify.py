@@ -2,8 +2,9 @@
 
 Two things are done with a submission that passes its checks. The metrics are computed again from the samples that are
 packed with it; and some of its runs, which nobody could know beforehand, are trained again from the task's config and
-seeds through their first generations. Nothing that decides what is computed comes from the submission: config, seeds,
-source, feature network and metrics are the task's. docs/verify.md says what that can show and what it cannot.
+seeds through their first generations. What decides what is computed is the task's: config, seeds, source, features and
+metrics. Of the submission comes the strategy against collapse alone, one of the suite's with its settings: a class of
+somebody else's is never imported unless the caller says so. docs/verify.md says what all that can show and what not.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from madbench import __version__, display, experiment, grid, results
+from madbench import __version__, display, experiment, grid, methods, results
 from madbench import config as configs
 from madbench.errors import UserError
 from madbench.leaderboard import agreement, checks, leaning, submission
@@ -37,6 +38,7 @@ def run(
     until: int = 0,
     seed: int | None = None,
     cache: str = grid.DEFAULT_CACHE,
+    allow_code: bool = False,
     say: Say = lambda text: None,
     show: display.Display | None = None,
 ) -> dict[str, Any]:
@@ -48,14 +50,17 @@ def run(
       until: no generation beyond this one is; 0 for no such limit.
       seed: of their choice, below 2^53; by default one that nobody knows beforehand. The report holds it.
       cache: directory of feature networks and prepared data.
+      allow_code: whether a class that is the submission's method is imported, and so executed with all that its module
+        does; it has to be installed here.
       say: told, in lines, what is done and what it will cost.
       show: where the progress of the re-run goes; nowhere by default.
 
     Returns:
       Plain JSON: "schema", "benchmark", "submission_sha256", "task", "task_sha256", "device", "seed", "pairs", "runs"
-      (of the task), "rule", "samples", "rows" (a line for each metric of each row that was compared, see
-      `agreement.judge`), "leaning" (see `leaning.judge`), "notes" (what it cannot tell), "passed", "status" (one of
-      `board.STATUSES`; None where no generation after the first was re-run and nothing was wrong) and "reason".
+      (of the task), "rule", "samples", "barred" (why no run was computed again that was to be), "rows" (a line for each
+      number of each row that was compared, see `agreement.judge`), "leaning" (see `leaning.judge`), "notes" (what it
+      cannot tell), "passed", "status" (one of `board.STATUSES`; None where no generation after the first was re-run and
+      nothing was wrong) and "reason".
 
     Raises:
       UserError: it cannot be read, or nothing of it can be verified here; one line.
@@ -81,6 +86,7 @@ def run(
         "runs": 0,
         "rule": "",
         "samples": "",
+        "barred": "",
         "rows": [],
         "leaning": [],
         "notes": [],
@@ -100,22 +106,26 @@ def run(
         "rule": agreement.rule(given.result.environment, report["device"]),
     }
     report["samples"] = "recomputed" if given.samples else "left out"
+    report["barred"] = barred = methods.barred(given, allow_code, cache) if pairs else ""
+    pairs = 0 if barred else pairs
     chosen = choose(task.runs, task.config["generations"], pairs, until, f"{report['submission_sha256']} {seed}")
     if not chosen and not given.samples:
-        raise UserError(f"{path} has no samples and --pairs=0: there is nothing to verify")
+        raise UserError(f"{path} has no samples, and {barred or '--pairs=0'}: there is nothing to verify")
     report["pairs"] = [dict(zip(results.PLACE, pair, strict=True)) for pair in chosen]
     report["notes"] = _notes(report, task, given)
     rows = {results.place(row): row for row in given.rows}
+    reason = ""
     if given.samples:
         say(f"computing the metrics of {len(given.samples)} packed samples again")
         report["rows"] += _recompute(given, rows, report["rule"], cache)
     if chosen:
         say(_cost(chosen, task, given.timing))
-        report["rows"] += _rerun(chosen, rows, task, report["rule"], cache, show or display.Nothing())
+        lines, reason = _rerun(chosen, rows, given, report["rule"], cache, show or display.Nothing())
+        report["rows"] += lines
     report["leaning"] = leaning.judge(report["rows"], task.evaluator["metrics"])
     if submission.Submission(folder).manifest_bytes != given.manifest_bytes:
         raise UserError(f"{path} was changed while it was verified; run it again")
-    return _verdict(report, "")
+    return _verdict(report, reason)
 
 
 def choose(
@@ -222,16 +232,21 @@ def _extractor(source: Any, task: Task, cache: str) -> Extractor:
 # ---- from the config -------------------------------------------------------------------------------------------------
 
 
-def _rerun(chosen: list, rows: dict, task: Task, rule: str, cache: str, show: display.Display) -> list[dict[str, Any]]:
-    """Lines of `agreement.judge` for all generations of the chosen runs, up to the latest that was chosen.
+def _rerun(
+    chosen: list, rows: dict, given: submission.Submission, rule: str, cache: str, show: display.Display
+) -> tuple[list[dict[str, Any]], str]:
+    """Lines of `agreement.judge` for all generations of the chosen runs, up to the latest that was chosen; and what
+    else is wrong, as a sentence, or "".
 
     The runs are one small fleet in the shapes of the whole grid, so that they meet the numbers of the submission's.
     """
-    last = max(pair[-1] for pair in chosen)
-    config = configs.from_plain(task.config | {"generations": last, "n_grid": 0, "keep_checkpoints": 1})
+    last, task = max(pair[-1] for pair in chosen), given.task
+    plain = methods.config(given, cache) | {"generations": last, "n_grid": 0, "keep_checkpoints": 1}
+    config = configs.from_plain(plain)
     with tempfile.TemporaryDirectory(prefix="madbench-verify-") as folder:
         experiment.run(config, folder, cache=cache, show=show, only=[pair[:3] for pair in chosen])
         found = list(results.read_rows(pathlib.Path(folder) / "metrics.jsonl"))
+        reason = methods.misdescribed(given, pathlib.Path(folder))
     label = found[0]["features"]
     if label != task.evaluator["features"]:
         raise UserError(f"{task.id} is measured with features {task.evaluator['features']}, and here they are {label}")
@@ -239,10 +254,11 @@ def _rerun(chosen: list, rows: dict, task: Task, rule: str, cache: str, show: di
     lines = []
     for row in found:
         key = results.place(row)
-        where = {"what": "re-run"} | dict(zip(results.PLACE, key, strict=True))
+        where = dict(zip(results.PLACE, key, strict=True))
         limits = agreement.rerun(task, rule, key[:2], key[3], rows.values())
-        lines += agreement.judge(where, kinds, rows.get(key), row, limits)
-    return lines
+        lines += agreement.judge({"what": "re-run"} | where, kinds, rows.get(key), row, limits)
+        lines += methods.accounts(where, given, rule, rows.get(key), row, rows.values())
+    return lines, reason
 
 
 # ---- the report ------------------------------------------------------------------------------------------------------
@@ -254,6 +270,8 @@ def _notes(report: dict[str, Any], task: Task, given: submission.Submission) -> 
     last = task.config["generations"]
     if not given.samples:
         notes.append("the samples were left out of this copy, so no metric was computed again from them")
+    if report["barred"]:
+        notes.append(f"no run was computed again: {report['barred']}")
     if report["pairs"]:
         reached = max(pair["generation"] for pair in report["pairs"])
         share = len(report["pairs"]) / len(task.runs)
@@ -294,7 +312,9 @@ def record(path: str, report: dict[str, Any]) -> None:
       UserError: it says nothing that the leaderboard could show; one line.
     """
     if report["status"] is None:
-        raise UserError("--record needs a re-run of generation 2 or later: leave --pairs at 1 or more, --until at 2")
+        needed = "--record needs a re-run of generation 2 or later: leave --pairs at 1 or more, --until at 2"
+        is_barred = f"nothing is recorded, and its status stays self-reported: {report['barred']}"
+        raise UserError(is_barred if report["barred"] else needed)
     results.write_object(pathlib.Path(path) / submission.VERIFICATION, dict(sorted(report.items())))
 
 
@@ -319,7 +339,9 @@ def lines(report: dict[str, Any], verbose: bool = False) -> list[str]:
         mean, most = (f"{found[name] / leaning.DEVIATIONS:+.0%}" for name in ("mean", "limit"))
         text.append(f"leaning: {found['metric']} {mean} of the tolerance, at most {most}: {verdict}")
     text += [f"note: {note}" for note in report["notes"]]
-    verdict = "passed" if report["passed"] else f"failed: {report['reason']}"
+    unseen = "could see no run again, and its status stays self-reported; metrics of the packed samples agree"
+    passed = unseen if report["barred"] else "passed"
+    verdict = passed if report["passed"] else f"failed: {report['reason']}"
     return [*text, f"verify {verdict} (seed {report['seed']})"]
 
 

@@ -72,6 +72,7 @@ RERUN = {
     },
 }
 _WIDEST = 3  # times the band's standard deviation: what a submission's own spread may add
+_FREEDOM = 23  # of the standard deviation of 24 reference runs
 _CHANCE = 3e-4  # that a value of an independent run lies beyond `apart`
 
 
@@ -126,6 +127,30 @@ def apart(band: tasks.Band, kind: str, values: Iterable[float | None], n: int) -
     own = float(np.std(np.log(numbers) if band.is_log else numbers, ddof=1)) if len(numbers) > 1 else 0.0
     spread = max(band.sd, min(own, _WIDEST * band.sd), 0.5 / math.sqrt(n) if kind == "share" else 0.0)
     return float(stdtrit(band.count - 1, 1 - _CHANCE / 2) * math.sqrt(2) * spread)
+
+
+def pool(task: tasks.Task, which: str, generation: int, values: Iterable[float | None], n: int) -> float:
+    """The largest difference that is tolerated in the share of a pool that is as near to real samples as copies.
+
+    As in a share of samples that the metrics see. Nobody has measured how far two runs of another seed lie apart in it:
+    of a family that is judged so, their spread is taken for a share's of n, or the submission's own where it is larger,
+    up to three times that.
+
+    Args:
+      task: what was run.
+      which: `SAME` or `OTHER`.
+      generation: from 1.
+      values: of the submission's seeds, in this generation.
+      n: samples of the pool that were looked at.
+    """
+    family = task.config["model"]["family"]
+    if family in RERUN:
+        return RERUN[family][which].at("share", generation, n)
+    numbers = [value for value in values if _finite(value)]
+    own = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else 0.0
+    least = 0.5 / math.sqrt(n)
+    reach = float(stdtrit(_FREEDOM, 1 - _CHANCE / 2) * math.sqrt(2))
+    return reach * max(least, min(own, _WIDEST * least))
 
 
 def difference(kind: str, claimed: float | None, found: float | None) -> float | None:
