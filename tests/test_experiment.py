@@ -123,9 +123,14 @@ def test_rows_carry_versions_and_composition_and_numbers_are_numbers(workdir):
     for row in read(workdir / "metrics.jsonl"):
         assert list(row) == [
             "schema", "benchmark", "task", "model", "loop", "bias", "seed", "generation", "n_real", "n_synthetic",
-            "n_samples", "status", *METRICS, "metric_versions", "features",
+            "n_samples", "status", *results.ACCOUNT, *METRICS, "metric_versions", "features",
         ]  # fmt: skip
-        assert (row["schema"], row["benchmark"]) == (1, __version__)
+        assert (row["schema"], row["benchmark"]) == (results.SCHEMA, __version__)
+        assert {name: row[name] for name in results.ACCOUNT} == results.ACCOUNT | {
+            "flops": row["flops"], "n_real_seen": row["n_real"]
+        }  # fmt: skip
+        assert type(row["flops"]) is int
+        assert row["flops"] > 0
         assert (row["task"], row["model"], row["status"]) == ("tiny digits", "diffusion", "ok")
         assert row["metric_versions"] == dict.fromkeys(METRICS, 1)
         assert (row["n_samples"], row["features"]) == (60, label)
@@ -153,7 +158,7 @@ def test_timing_has_a_row_for_each_generation(workdir):
     rows = read(workdir / "timing.jsonl")
     runs = len(LOOPS) * len(BIASES) * len(SEEDS)
     assert [(r["schema"], r["wave"], r["generation"], r["runs"], r["steps"]) for r in rows] == [
-        (1, 0, t, runs, 20) for t in range(1, GENERATIONS + 1)
+        (results.SCHEMA, 0, t, runs, 20) for t in range(1, GENERATIONS + 1)
     ]
     for row in rows:
         assert all(row[f"{phase}_seconds"] > 0 for phase in ("fit", "sample", "evaluate"))

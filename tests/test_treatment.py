@@ -164,7 +164,7 @@ def test_a_verifier_is_paid_once_and_its_parameters_are_counted():
     assert account.select == 2 * 2 * 96 * layers
 
 
-def test_rows_carry_the_account(tmp_path):
+def test_rows_carry_the_account(plain, tmp_path):
     config = digits("verifier(by='distance',candidates=2)", loops=("fully_synthetic", "fresh_data(n_fresh=64)"))
     rows = run(config, tmp_path / "w")
     for row in rows:
@@ -173,6 +173,7 @@ def test_rows_carry_the_account(tmp_path):
         assert row["extra_parameters"] == 96 * (64 + 1) + 96
         assert 0 <= row["pool_memorization"] <= 1
         assert row["equal_cost"] is False
+    assert all(row["equal_cost"] for row in plain)  # of none, whatever the config says
     told = json.loads((tmp_path / "w" / "reference.json").read_text())["strategy"]
     assert told["settings"] == {"by": "distance", "candidates": 2}
     assert told["consumes"] == ["the real samples of generation 1", "2 candidates for each sample of the pool"]
