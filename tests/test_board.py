@@ -325,7 +325,7 @@ def test_what_a_method_cost_is_in_json_and_csv(methods):
     by_name = {each["submission"]: each for each in json.loads(formats.to_json(methods))["submissions"]}
     assert by_name["copier"]["cost"] == {
         "ratio": pytest.approx(1 - 100 / 6500), "is_bounded": True, "real_seen": 40, "extra_parameters": 17,
-        "pool_memorization": 0.9, "is_copying": True,
+        "pool_memorization": 0.9, "first_pool": pytest.approx(0.9), "is_copying": True,
     }  # fmt: skip
     assert (by_name["sims"]["method"], by_name["sims"]["strategy"]) == ("sims", "sims(weight=2.0)")
     rows = [row for row in csv.DictReader(io.StringIO(formats.to_csv(methods))) if row["board"] == "task"]

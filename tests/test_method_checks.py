@@ -71,7 +71,7 @@ def test_a_submission_from_before_there_were_strategies_has_none(honest, tmp_pat
     assert failed(entry) == {}
     found = submission.load(entry)
     assert (found.strategy, found.has_strategy, found.rows[0]["flops"]) == ("none", False, None)
-    assert costs.of(found.task, found.rows) == costs.Costs(1.0, True, None, 0, None)
+    assert costs.of(found.task, found.rows) == costs.Costs(1.0, True, None, 0, None, None)
     submissions.edit(entry / "submission.json", lambda m: m.update(method="sims"))
     assert failed(entry) == {"method": "config.strategy is 'none', and the manifest's is 'sims'"}
 
@@ -375,11 +375,25 @@ def test_the_words_that_say_that_real_samples_are_read_are_the_strategies_own():
 def test_costs_of_a_copier(honest, task):
     found = submission.load(honest / "copier")
     cost = costs.of(task, found.rows)
-    assert cost == costs.Costs(pytest.approx(1 - 100 / 6500), True, 40, 17, 0.9)
+    assert cost == costs.Costs(pytest.approx(1 - 100 / 6500), True, 40, 17, 0.9, pytest.approx(0.9))
     assert cost.is_copying
     facts = dict(costs.facts(cost, submissions.COPIER))
     assert facts["cost of a generation"] == "0.985 times that without a strategy"
-    assert facts["pool as near to real samples as copies, at most"] == "90.0%"
+    assert facts["pool as near to real samples as copies"] == "90.0% in generation 1, at most 90.0% in any"
     assert facts["warning"] == costs.COPIED
     assert "settings" not in facts
     json.dumps(cost._asdict())
+
+
+def test_samples_that_draw_together_are_no_copies(honest, task):
+    """In later generations of a collapse, and where λ is small, all pools lie near a few real samples."""
+
+    def first_pool(share):
+        rows = [
+            row | {"pool_memorization": share if row["generation"] == 1 and row["bias"] == 1.0 else 1.0}
+            for row in submission.load(honest / "copier").rows
+        ]
+        return costs.of(task, rows)
+
+    assert [first_pool(share).is_copying for share in (0.05, 0.49, 0.5, 1.0)] == [False, False, True, True]
+    assert first_pool(0.05).pool_memorization == 1.0

@@ -8,17 +8,20 @@ A model whose fit is exact has no optimizer steps that a strategy could give up.
 bounded, and its ratio to `none` stands beside the score.
 """
 
+import math
 from typing import Any, NamedTuple
 
 from madbench.leaderboard.tasks import Task
 
-# Of the pool of a generation, as near to real samples as the closest 5 % of these are to each other: new real samples
-# are so in 5 %, copies in 100 %. From here on it is said on the boards.
+# Of the pool, as near to real samples as the closest 5 % of these are to each other: new real samples are so in 5 %,
+# copies in 100 %. From here on it is said on the boards, of generation 1 at the largest λ. (In later generations, and
+# where λ is smaller, samples draw together near a few real ones: on the Gaussian task those of a choice by chance end at
+# 100 % and begin at 5 %. Of the quarter that is nearest to real samples, 22 % are so in generation 1.)
 COPIES = 0.5
 UNTOLD = {"name": "none", "equal_cost": True, "settings": {}, "consumes": [], "cite": ""}  # of an older reference.json
 COPIED = (
-    f"{COPIES:.0%} or more of what it let into its pool, in some generation, lies as near to the real samples that it "
-    "began with as the closest 5 % of these lie to each other: as copies do, or collapsed samples near one of them."
+    f"{COPIES:.0%} or more of what it let into its pool in generation 1 lies as near to the real samples that it began "
+    "with as the closest 5 % of these lie to each other, as copies do."
 )
 
 
@@ -32,6 +35,7 @@ class Costs(NamedTuple):
       real_seen: the most different real samples behind a generation; None in rows from before they were counted.
       extra_parameters: numbers that the strategy holds beside the model.
       pool_memorization: the largest share of a pool that is as near as copies; None where pools are left alone.
+      first_pool: the same in generation 1 at the largest λ, in the mean over seeds, the largest of all loops; or None.
     """
 
     ratio: float | None
@@ -39,11 +43,12 @@ class Costs(NamedTuple):
     real_seen: int | None
     extra_parameters: int
     pool_memorization: float | None
+    first_pool: float | None
 
     @property
     def is_copying(self) -> bool:
         """Whether what it lets into its pool looks like copies of real samples."""
-        return self.pool_memorization is not None and self.pool_memorization >= COPIES
+        return self.first_pool is not None and self.first_pool >= COPIES
 
 
 def of(task: Task, rows: list[dict[str, Any]]) -> Costs:
@@ -66,7 +71,17 @@ def of(task: Task, rows: list[dict[str, Any]]) -> Costs:
         real_seen=largest("n_real_seen"),
         extra_parameters=largest("extra_parameters") or 0,
         pool_memorization=largest("pool_memorization"),
+        first_pool=_first_pool(task, rows),
     )
+
+
+def _first_pool(task: Task, rows: list[dict[str, Any]]) -> float | None:
+    plain = max(cell["bias"] for cell in task.cells)
+    by_loop: dict[str, list[float]] = {}
+    for row in rows:
+        if row["generation"] == 1 and row["bias"] == plain and row["pool_memorization"] is not None:
+            by_loop.setdefault(row["loop"], []).append(row["pool_memorization"])
+    return max((math.fsum(values) / len(values) for values in by_loop.values()), default=None)
 
 
 def facts(found: Costs, told: dict[str, Any]) -> list[tuple[str, str]]:
@@ -86,7 +101,9 @@ def facts(found: Costs, told: dict[str, Any]) -> list[tuple[str, str]]:
         ("extra parameters", f"{found.extra_parameters:,}"),
     ]
     if found.pool_memorization is not None:
-        lines.append(("pool as near to real samples as copies, at most", f"{found.pool_memorization:.1%}"))
+        first = "—" if found.first_pool is None else f"{found.first_pool:.1%}"
+        text = f"{first} in generation 1, at most {found.pool_memorization:.1%} in any"
+        lines.append(("pool as near to real samples as copies", text))
     if found.is_copying:
         lines.append(("warning", COPIED))
     return [(name, text) for name, text in lines if text]
