@@ -270,6 +270,7 @@ ENDLESS = "lambda x: x.sum() > 0, lambda x: x @ x.T @ x"
         (hook("init", "real.x") + hook("select", "None"), "init fails: AttributeError: 'NoneType' object has no attri"),
         (hook("init", "'text'") + hook("select", "None"), "init fails: TypeError"),
         (hook("init", "key") + hook("select", "None"), "init returns random keys, which are no arrays of numbers; use"),
+        (hook("init", "jnp.zeros((3, 0))") + hook("select", "None"), "init returns an array of the shape (3, 0), whic"),
         (hook("init", "jax.lax.top_k(real.x.T, 41)", "reads_real = True") + hook("select", "None"), "init fails: "),
     ],
 )  # fmt: skip

@@ -77,6 +77,10 @@ def _init(strategy: Strategy, where: str, n: int) -> Any:
     state = _called(where, "init", strategy.init, _key(), real, member)
     if any(jnp.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in jax.tree.leaves(state)):
         raise UserError(f"{where}: init returns random keys, which are no arrays of numbers; use jax.random.key_data")
+    if empty := [leaf.shape for leaf in jax.tree.leaves(state) if 0 in leaf.shape]:
+        raise UserError(
+            f"{where}: init returns an array of the shape {empty[0]}, which holds nothing; return () instead"
+        )
     return state
 
 
