@@ -15,8 +15,8 @@ from madbench.leaderboard.tasks import Task
 
 # Of the pool, as near to real samples as the closest 5 % of these are to each other: new real samples are so in 5 %,
 # copies in 100 %. From here on it is said on the boards, of generation 1 at the largest λ. (In later generations, and
-# where λ is smaller, samples draw together near a few real ones: on the Gaussian task those of a choice by chance end at
-# 100 % and begin at 5 %. Of the quarter that is nearest to real samples, 22 % are so in generation 1.)
+# where λ is smaller, samples draw together near a few real ones: on the Gaussian task those of a choice by chance end
+# at 100 % and begin at 5 %. Of the quarter that is nearest to real samples, 22 % are so in generation 1.)
 COPIES = 0.5
 UNTOLD = {"name": "none", "equal_cost": True, "settings": {}, "consumes": [], "cite": ""}  # of an older reference.json
 COPIED = (
