@@ -8,6 +8,7 @@ programs that run.
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -58,43 +59,52 @@ class Account:
         return round(fits + samples + self.select + (self.init if t == 1 else 0))
 
 
-def account(treatment: Treatment | None, family: Any, source: Any, loop: Loop, step: float) -> Account:
-    """The account of a loop under a treatment, or under none.
+def accounts(
+    treatment: Treatment | None, family: Any, source: Any, loops: Iterable[Loop], step: float
+) -> dict[str, Account]:
+    """The account of each loop, by name.
 
     Args:
-      treatment: of the strategy.
+      treatment: of the strategy; None for none.
       family: the model family.
       source: of real samples.
-      loop: whose sizes count.
-      step: FLOPs of one optimizer step, or of the whole fit.
+      loops: whose sizes count.
+      step: FLOPs of one optimizer step, or of the whole fit where it is exact.
     """
-    steps = family.steps or 1
     plain = _sample(family)
+    nothing = Account(step, family.steps or 1, 0, plain, 0, 0.0, 0, 0, 0, 0)
     if treatment is None:
-        return Account(step, steps, 0, plain, loop.n_synthetic, 0.0, 0, 0, 0, 0)
+        return {loop.name: dataclasses.replace(nothing, drawn=loop.n_synthetic) for loop in loops}
     tuner, state = treatment.tuner, treatment.state(source)
-    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state))
-    sample = plain
-    if treatment.has("guide"):
-        sample = _sample(family, treatment, state)
-        if tuner is not None:
-            weights = sampled_weights(family, jax.eval_shape(family.init, jax.random.key(0)))
-            parameters += sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(weights))
-    return Account(
-        step=step,
-        steps=steps,
+    parameters = _numbers(state)
+    if treatment.has("guide") and tuner is not None:
+        parameters += _numbers(sampled_weights(family, jax.eval_shape(family.init, jax.random.key(0))))
+    common = dataclasses.replace(
+        nothing,
         extra_steps=0 if tuner is None else tuner.steps or 1,
-        sample=sample,
-        drawn=loop.n_synthetic * treatment.strategy.candidates,
+        sample=_sample(family, treatment, state) if treatment.has("guide") else plain,
         own_sample=plain,
-        own=0 if tuner is None else loop.n_initial,
-        select=_select(treatment, source, loop.n_synthetic, state),
-        init=_init(treatment, source, loop.n_initial),
         parameters=parameters,
     )
+    return {
+        loop.name: dataclasses.replace(
+            common,
+            drawn=loop.n_synthetic * treatment.strategy.candidates,
+            own=0 if tuner is None else loop.n_initial,
+            select=_select(treatment, source, loop.n_synthetic, state),
+            init=_init(treatment, source, loop.n_initial),
+        )
+        for loop in loops
+    }
 
 
-def affordable(plain: list[Account], treated: list[Account], share: float, generations: int, where: str) -> int:
+def _numbers(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def affordable(
+    plain: dict[str, Account], treated: dict[str, Account], share: float, generations: int, where: str
+) -> int:
     """The optimizer steps with which no loop's generation costs more than without the strategy, on average over T.
 
     Args:
@@ -107,16 +117,17 @@ def affordable(plain: list[Account], treated: list[Account], share: float, gener
     Raises:
       UserError: the strategy takes it all; one line.
     """
-    fewest = math.inf
-    for before, after in zip(plain, treated, strict=True):
+    fewest, most = math.inf, next(iter(plain.values())).steps
+    for loop, after in treated.items():
+        before = plain[loop]
         budget = before.step * before.steps + before.sample * before.drawn
         fixed = after.sample * after.drawn + after.own_sample * after.own + after.select + after.init / generations
         fewest = min(fewest, (budget - fixed) / (after.step * (1 + share)))
-    steps = min(int(fewest + 1e-6), plain[0].steps)
-    steps = steps // 10 * 10 if 10 <= steps < plain[0].steps else steps  # ten segments of a fit are shown
+    steps = min(int(fewest + 1e-6), most)
+    steps = steps // 10 * 10 if 10 <= steps < most else steps  # ten segments of a fit are shown
     if steps < 1:
         raise UserError(
-            f"{where} costs as much as all {plain[0].steps} optimizer steps of a generation; raise config.model.steps, "
+            f"{where} costs as much as all {most} optimizer steps of a generation; raise config.model.steps, "
             "let it draw or train less, or set config.equal_cost=False"
         )
     return steps

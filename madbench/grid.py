@@ -202,7 +202,7 @@ def prepare(
     feature_dim = features.dim(plain["metrics"]["features"], source.shape, cache, blank=blank)
     costs = _costs(generation, source, runs[0], feature_dim)
     step = costs["fit"].flops * family.segments / (family.steps or 1)
-    accounts = {loop.name: accounting.account(None, family, source, loop, step) for loop in parsed}
+    accounts = accounting.accounts(None, family, source, parsed, step)
     treat = functools.partial(treating.build, strategy, n_initial=max(loop.n_initial for loop in parsed))
     if treat(family) is not None:
         treating.check(treat(family), plain, parsed, source)
@@ -210,7 +210,7 @@ def prepare(
             steps, note = treating.affordable(treat(family), plain, parsed, source, accounts)
             settings = settings | {"steps": steps} if family.steps else settings
             family, notes = models.build(given=given, **settings), notes + note
-        accounts = {loop.name: accounting.account(treat(family), family, source, loop, step) for loop in parsed}
+        accounts = accounting.accounts(treat(family), family, source, parsed, step)
         generation = dataclasses.replace(generation, family=family, treatment=treat(family))
         costs = _costs(generation, source, runs[0], feature_dim)
     whole, runs = runs, _chosen(_share(runs, shard), only)

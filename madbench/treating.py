@@ -126,14 +126,13 @@ def affordable(
     """
     family, name = treatment.family, config["strategy"]
     step = next(iter(plain.values())).step
-    treated = [accounting.account(treatment, family, source, loop, step) for loop in loops]
+    treated = accounting.accounts(treatment, family, source, loops, step)
     if not family.steps:
         exact = "fits of this model are exact: there are no optimizer steps that it could give up, and it costs more"
-        costs_more = any(a.flops(1) > plain[loop.name].flops(1) for a, loop in zip(treated, loops, strict=True))
+        costs_more = any(treated[loop].flops(1) > plain[loop].flops(1) for loop in plain)
         return 0, [f"{name}: {exact}"] if costs_more or treatment.strategy.candidates > 1 else []
-    before = [plain[loop.name] for loop in loops]
     share = 0 if treatment.tuner is None else treatment.tuner.steps / family.steps
-    steps = accounting.affordable(before, treated, share, config["generations"], f"config.strategy={name!r}")
+    steps = accounting.affordable(plain, treated, share, config["generations"], f"config.strategy={name!r}")
     if steps == family.steps:
         return steps, []
     if config["model"].get("epochs"):
