@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import pathlib
 import shutil
 import sys
 
@@ -274,3 +275,13 @@ def test_how_far_shares_of_a_pool_may_lie_apart(place, monkeypatch):
     least = agreement.pool(task, SAME, 2, [0.1, None], 100)
     assert 0.2 < least < 0.4
     assert agreement.pool(task, SAME, 2, [0.0, 1.0], 100) == pytest.approx(3 * least)
+
+
+def test_the_budgets_of_the_suite_s_tasks_are_what_they_cost():
+    """A changed way to count would refuse honest submissions, or let dear ones pass."""
+    folder = pathlib.Path(tasks.__file__).parent / "tasks"
+    for path in sorted(folder.glob("*.json")):
+        task = json.loads(path.read_text())
+        job = grid.prepare(configs.from_plain(task["config"]))
+        assert task["budget"] == test_verify.reference_band().budget(job)
+        assert set(task["budget"]["flops"]) == {cell["loop"] for cell in task["cells"]}
