@@ -19,6 +19,7 @@ from madbench.errors import UserError
 from madbench.loops import Loop
 from madbench.models import sampled_weights
 from madbench.samples import Samples
+from madbench.strategies import HOOKS
 from madbench.treatment import Treatment
 
 _SAMPLES = 64  # whose cost is divided by their number
@@ -38,7 +39,8 @@ class Account:
       own: how many there are.
       select: of the choice among candidates.
       init: of what a strategy makes in generation 1, once.
-      parameters: numbers that a strategy holds beside the model.
+      parameters: numbers that a strategy holds beside the model: its state, a second model that guides, and the arrays
+        that its hooks close over.
     """
 
     step: float
@@ -76,7 +78,8 @@ def accounts(
     if treatment is None:
         return {loop.name: dataclasses.replace(nothing, drawn=loop.n_synthetic) for loop in loops}
     tuner, state = treatment.tuner, treatment.state(source)
-    parameters = _numbers(state)
+    loops = list(loops)
+    parameters = _numbers(state) + _closed_over(treatment, source, loops[0], state)
     if treatment.has("guide") and tuner is not None:
         parameters += _numbers(sampled_weights(family, jax.eval_shape(family.init, jax.random.key(0))))
     common = dataclasses.replace(
@@ -91,8 +94,8 @@ def accounts(
             common,
             drawn=loop.n_synthetic * treatment.strategy.candidates,
             own=0 if tuner is None else loop.n_initial,
-            select=_select(treatment, source, loop.n_synthetic, state),
-            init=_init(treatment, source, loop.n_initial),
+            select=_cost(treatment, "select", source, loop, state).flops,
+            init=_cost(treatment, "init", source, loop, state).flops,
         )
         for loop in loops
     }
@@ -146,18 +149,41 @@ def _sample(family: Any, treatment: Treatment | None = None, own: Any = ()) -> f
     return cost.estimate(draw, jax.random.key(0), state, bias, tuned, own).flops / _SAMPLES
 
 
-def _init(treatment: Treatment, source: Any, n_initial: int) -> int:
-    if not treatment.has("init"):
-        return 0
-    mine = dataclasses.replace(treatment, n_initial=n_initial)
-    order = jax.eval_shape(lambda key: source.order(key), jax.random.key(0))
-    whole = jax.ShapeDtypeStruct((), jnp.int32)
-    return cost.estimate(mine.init, source, order, jax.ShapeDtypeStruct((), jnp.uint32), whole).flops
+def _called(treatment: Treatment, hook: str, source: Any, loop: Loop, state: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A hook, and shapes of the arguments that it has in a loop."""
+    own, family = treatment.strategy, treatment.family
+    number = lambda dtype: jax.ShapeDtypeStruct((), dtype)
+    if hook == "init":
+        order = jax.eval_shape(lambda key: source.order(key), jax.random.key(0))
+        mine = dataclasses.replace(treatment, n_initial=loop.n_initial)
+        return mine.init, (source, order, number(jnp.uint32), number(jnp.int32))
+    if hook == "weigh":
+        is_real = jax.ShapeDtypeStruct((sum(loop.union(2)),), jnp.bool)
+        return own.weigh, (is_real, number(jnp.int32), number(jnp.int32))
+    if hook == "select":
+        n = max(loop.n_synthetic, 1)
+        x, y = (
+            jax.ShapeDtypeStruct((own.candidates, n, *source.shape), jnp.float32),
+            jax.ShapeDtypeStruct((n,), jnp.int32),
+        )
+        return own.select, (jax.random.key(0), Samples(x, y), jax.ShapeDtypeStruct((n,), jnp.bool), state)
+    if hook == "extrapolate":
+        fitted = sampled_weights(family, jax.eval_shape(family.init, jax.random.key(0)))
+        return own.extrapolate, (fitted, fitted)
+    x = jax.ShapeDtypeStruct((_SAMPLES, *source.shape), jnp.float32)
+    return own.guide, (x, x if treatment.tuner is not None else None, x, number(jnp.float32), state)
 
 
-def _select(treatment: Treatment, source: Any, n: int, state: Any) -> int:
-    if not treatment.has("select") or not n:
-        return 0
-    key, x, member = jax.random.key(0), (treatment.strategy.candidates, n, *source.shape), (n,)
-    like = Samples(jax.ShapeDtypeStruct(x, jnp.float32), jax.ShapeDtypeStruct(member, jnp.int32))
-    return cost.estimate(treatment.strategy.select, key, like, jax.ShapeDtypeStruct(member, jnp.bool), state).flops
+def _cost(treatment: Treatment, hook: str, source: Any, loop: Loop, state: Any) -> cost.Cost:
+    """Of one call; nothing where there is no such hook, or no pool to select for."""
+    if not treatment.has(hook) or (hook == "select" and not loop.n_synthetic):
+        return cost.Cost(0, 0)
+    function, arguments = _called(treatment, hook, source, loop, state)
+    return cost.estimate(function, *arguments)
+
+
+def _closed_over(treatment: Treatment, source: Any, loop: Loop, state: Any) -> int:
+    """Numbers in the arrays that the hooks bring along as constants."""
+    hooks = [hook for hook in HOOKS if treatment.has(hook)]
+    calls = [_called(treatment, hook, source, loop, state) for hook in hooks]
+    return sum(cost.constants(function, *arguments) for function, arguments in calls)

@@ -34,6 +34,22 @@ def estimate(function: Callable, *args: Any) -> Cost:
     return Cost(_flops(jaxpr), max(_peak(jaxpr), around), _convolves(jaxpr))
 
 
+def constants(function: Callable, *args: Any) -> int:
+    """Numbers in the arrays that `function` closes over: what it holds beside its arguments."""
+    return _constants(jax.make_jaxpr(function)(*args))
+
+
+def _constants(closed) -> int:
+    inner = [each for equation in closed.jaxpr.eqns for each in _closed(equation)]
+    return sum(math.prod(getattr(c, "shape", ())) for c in closed.consts) + sum(map(_constants, inner))
+
+
+def _closed(equation) -> list:
+    """The jaxprs inside an equation that have constants of their own."""
+    values = [v for value in equation.params.values() for v in (value if isinstance(value, (tuple, list)) else [value])]
+    return [value for value in values if isinstance(value, jex.ClosedJaxpr)]
+
+
 def tree_bytes(tree: Any) -> int:
     """Bytes of all arrays (or shapes) in `tree`."""
     return sum(_bytes(leaf) for leaf in jax.tree.leaves(tree))

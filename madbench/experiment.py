@@ -58,6 +58,8 @@ def run(
     # What the first process prepares, the others find.
     source = processes.in_turn(lambda: grid.open_source(plain, cache, silent=not processes.is_first()))
     job = processes.together(lambda: grid.prepare(plain, cache=cache, shard=shard, only=only, source=source))
+    if job.generation.treatment is not None:
+        processes.together(lambda: treating.try_out(job.generation.treatment, job.config["strategy"], source))
     processes.same(results.config_hash(job.config), "config")
     lock = processes.together(lambda: checkpoints.claim(path, job.config, shard), first_only=True)
     show = show or (display.make() if processes.is_first() else display.Nothing())
@@ -159,8 +161,6 @@ class _Experiment:
         params = jax.tree.map(lambda leaf: processes.broadcast(leaf, leaf), extractor.params)
         extractor = dataclasses.replace(extractor, params=params, label=label)
         processes.together(lambda: resume.check_features(self.path, extractor.label), first_only=True)
-        if generation.treatment is not None:
-            processes.together(lambda: treating.try_pool(generation.treatment, job.config["strategy"], job.source))
         reference = jnp.asarray(extractor.extract(np.asarray(job.source.reference.x)))
         self.extractor = extractor
         if job.plan.streamed_steps:

@@ -70,7 +70,7 @@ def check(treatment: Treatment, config: dict[str, Any], loops: list[Loop], sourc
     )
 
 
-def try_pool(treatment: Treatment, name: str, source: Any) -> None:
+def try_out(treatment: Treatment, name: str, source: Any) -> None:
     """Runs the hooks once before anything is trained: `init` on real samples, `select` on others, the best that it will
     ever see, `extrapolate` on a new model's weights, and `guide` on noise.
 

@@ -86,7 +86,7 @@ def test_labels_stay_and_samples_are_candidates(text):
     np.testing.assert_array_equal(found.y, candidates.y)
     allowed = np.asarray(candidates.x).reshape(-1, 2)
     if text == "projection":
-        allowed = np.concatenate([allowed, np.asarray(state).reshape(-1, 2)])
+        allowed = np.concatenate([allowed, np.asarray(state[0]).reshape(-1, 2)])
     assert all((allowed == x).all(axis=1).any() for x in np.asarray(found.x))
 
 
@@ -188,17 +188,17 @@ def test_entropy_selection_spreads_each_class():
 
 @pytest.fixture(scope="module")
 def digits():
-    """(strategy, centres [class, cluster, 64], real samples) of 400 digits, the last 40 of which are padding."""
+    """(strategy, its state, real samples) of 400 digits, the last 40 of which are padding."""
     source = data.load("digits")
     strategy = Projection(given=Given((8, 8, 1), 10), clusters=6)
     real = source.at(source.order(jax.random.key(0)), jnp.arange(400))
-    centres = jax.jit(strategy.init)(jax.random.key(1), real, jnp.arange(400) < 360)
-    return strategy, centres, Samples(*(np.asarray(leaf)[:360] for leaf in real))
+    state = jax.jit(strategy.init)(jax.random.key(1), real, jnp.arange(400) < 360)
+    return strategy, state, Samples(*(np.asarray(leaf)[:360] for leaf in real))
 
 
 def test_centres_are_as_good_as_those_of_scikit_learn(digits):
     """The sum of squared distances to the nearest centre, over all classes, within 3 % of the mean of eight starts."""
-    centres, real = np.asarray(digits[1]), digits[2]
+    centres, real = np.asarray(digits[1][0]), digits[2]
     assert centres.shape == (10, 6, 64)
     ours, theirs = 0.0, np.zeros(8)
     for label in range(10):
@@ -210,7 +210,7 @@ def test_centres_are_as_good_as_those_of_scikit_learn(digits):
 
 def test_strength_is_the_probability_of_a_correction(digits):
     strategy, state, real = digits
-    n, centres = 2000, np.asarray(state)
+    n, centres = 2000, np.asarray(state[0])
     x, y = (jnp.asarray(np.resize(leaf, (n, *leaf.shape[1:]))) for leaf in real)
     apart = ((centres[real.y] - real.x.reshape(-1, 1, 64)) ** 2).sum(axis=-1)
     nearest = centres[real.y, apart.argmin(axis=1)]
@@ -223,3 +223,13 @@ def test_strength_is_the_probability_of_a_correction(digits):
         np.testing.assert_array_equal(found[:360][moved[:360]], nearest[moved[:360]])
         share = moved[differ].mean()
         assert share == pytest.approx(strength / (1 + strength), abs=2 / np.sqrt(n) if strength == 1 else 0)
+
+
+def test_centres_are_of_their_class_however_few_samples_it_has():
+    """Two of class 0 for four clusters, one of class 1, twice the same of class 2, none of class 3."""
+    real = Samples(jnp.asarray([[9.0, 9], [1, 1], [2, 2], [5, 5], [5, 5]]), jnp.asarray([1, 0, 0, 2, 2]))
+    strategy = Projection(given=Given((2,), 4), clusters=4, strength=1e30)
+    state = strategy.init(jax.random.key(0), real, jnp.ones(5, bool))
+    x, y = jnp.full((1, 8, 2), 100.0), jnp.arange(8) % 4
+    found = np.asarray(strategy.select(jax.random.key(1), Samples(x, y), jnp.ones(8, bool), state).x)
+    assert found[:, 0].tolist() == [2, 9, 5, 100] * 2

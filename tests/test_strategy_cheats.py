@@ -162,14 +162,15 @@ def test_real_samples_that_are_not_declared_are_not_given():
         account("Undeclared")
 
 
-def test_data_that_its_code_brings_along_are_not_counted(rows):
-    """The honest limit: of the pool some are copies of generation 1's, and of held-out samples none. What shows is that
-    a loop without real data loses nothing; whose code it is has to be read."""
+def test_data_that_its_code_brings_along_show_as_numbers_that_it_holds(rows):
+    """What they are does not show: of the pool some are copies of generation 1's, and of held-out samples none. What
+    shows is that a loop without real data loses nothing; whose code it is has to be read."""
     pool, held_out = rows("Hidden"), rows("Hidden(part='reference')")
     assert (column(pool, "pool_memorization") > 0.2).all()
     assert (column(held_out, "pool_memorization") < 0.1).all()
     for found in (pool, held_out):
         assert column(found, "n_real_seen").tolist() == [N, 0, 0]
+        assert (column(found, "extra_parameters") >= N * (64 + 1)).all()
         assert column(found, "fd")[1:].max() < 1.3 * column(found, "fd")[0]
         assert column(rows("random_subsample"), "fd")[-1] > 1.5 * column(found, "fd")[-1]
 
@@ -181,4 +182,4 @@ def test_candidates_and_hidden_networks_are_paid_for():
     assert "costs more" in job.notes[-1]  # an exact fit has no steps that it could give up
     wide, _ = account("Greedy(width=4096)")
     assert wide.flops(2) == none.flops(2) + 2 * N * 64 * 4096
-    assert wide.parameters == 0  # constants of its code are not counted; what is computed with them is
+    assert wide.parameters == 0  # it is made anew in each call, and not held

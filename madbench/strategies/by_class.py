@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from madbench.samples import Samples
 
@@ -22,27 +21,27 @@ def best(candidates: Samples, score: jax.Array, member: jax.Array, classes: int)
       member: bool `[n]`; candidates for other places are taken for those places alone.
       classes: of the data; 0 where there are none.
     """
-    return chosen(candidates, lambda order_of: _ranked(score, member, order_of), classes)
+    return chosen(candidates, lambda places: _ranked(score[:, places], member[places]), classes)
 
 
-def _ranked(score: jax.Array, member: jax.Array, places: np.ndarray) -> jax.Array:
-    """Of the candidates of one class, at `places` (int32 `[m]`), the `m` best: indices into `[candidates * m]`."""
-    own = jnp.where(member[places], score[:, places], -jnp.inf)
-    return jnp.argsort(-own.ravel(), stable=True)[: len(places)]
+def _ranked(score: jax.Array, member: jax.Array) -> jax.Array:
+    """Of the candidates of one class with scores `[candidates, m]`, the `m` best: indices into `[candidates * m]`."""
+    own = jnp.where(member, score, -jnp.inf)
+    return jnp.argsort(-own.ravel(), stable=True)[: member.shape[0]]
 
 
-def chosen(candidates: Samples, choose: Callable[[np.ndarray], jax.Array], classes: int) -> Samples:
+def chosen(candidates: Samples, choose: Callable[[slice], jax.Array], classes: int) -> Samples:
     """The samples that `choose` picks, class by class.
 
     Args:
       candidates: as in `Strategy.select`.
-      choose: places of a class, int32 `[m]`, to indices `[m]` into its candidates, `[candidates, m]` flattened.
+      choose: the m places of a class, a slice, to indices `[m]` into its candidates, `[candidates, m]` flattened.
       classes: of the data; 0 where there are none.
     """
     n, x = candidates.y.shape[0], candidates.x
     out = candidates.x[0]
     for label in range(min(max(classes, 1), n)):
-        places = np.arange(label, n, max(classes, 1))
+        places = slice(label, None, max(classes, 1))
         own = x[:, places].reshape(-1, *x.shape[2:])
         out = out.at[places].set(own[choose(places)])
     return Samples(out, candidates.y)

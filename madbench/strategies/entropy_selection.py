@@ -36,9 +36,10 @@ class EntropySelection(Strategy):
 
     def select(self, key, candidates, member, state):
         def choose(places):
-            x = candidates.x[:, places].reshape(self.candidates * len(places), -1)
-            known = jnp.broadcast_to(member[places], (self.candidates, len(places))).ravel()
-            return farthest(x, known, len(places))
+            own, known = candidates.x[:, places], member[places]
+            n = known.shape[0]
+            known = jnp.broadcast_to(known, (self.candidates, n)).ravel()
+            return farthest(own.reshape(self.candidates * n, -1), known, n)
 
         return by_class.chosen(candidates, choose, self.given.num_classes)
 

@@ -45,26 +45,32 @@ class Projection(Strategy):
         check_whole("projection", 1, clusters=self.clusters)
 
     def init(self, key, real, member):
-        """Centres, float32 `[classes, clusters, d]`."""
+        """Centres, float32 `[classes, clusters, d]`, and which classes there are real samples of, bool `[classes]`."""
         x = real.x.reshape(real.x.shape[0], -1)
         labels = jnp.arange(max(self.given.num_classes, 1))
         of_class = lambda label: (member & (real.y == label)).astype(jnp.float32)
-        return jax.lax.map(lambda label: self._centres(jax.random.fold_in(key, label), x, of_class(label)), labels)
+        centres = jax.lax.map(lambda label: self._centres(jax.random.fold_in(key, label), x, of_class(label)), labels)
+        return centres, jax.vmap(lambda label: jnp.any(of_class(label) > 0))(labels)
 
     def select(self, key, candidates, member, state):
         x, y = candidates.x[0], candidates.y
-        flat = x.reshape(x.shape[0], -1)
+        centres, known = state
 
         def nearest(sample, label):
-            own = state[label]
+            own = centres[label]
             return own[jnp.argmin(squared_distances(sample[None], own)[0])]
 
-        corrected = jax.vmap(nearest)(flat, y).reshape(x.shape)
-        is_corrected = jax.random.uniform(key, y.shape) < self.strength / (1 + self.strength)
+        corrected = jax.vmap(nearest)(x.reshape(x.shape[0], -1), y).reshape(x.shape)
+        is_corrected = known[y] & (jax.random.uniform(key, y.shape) < self.strength / (1 + self.strength))
         return Samples(jnp.where(is_corrected.reshape(-1, *(1,) * (x.ndim - 1)), corrected, x), y)
 
     def _centres(self, key: jax.Array, x: jax.Array, weight: jax.Array) -> jax.Array:
-        """K-means centres of the samples with weight 1, `[clusters, d]`; an empty cluster keeps its centre."""
+        """K-means centres of the samples with weight 1, `[clusters, d]`; an empty cluster keeps its centre.
+
+        Members come first, for where there are fewer than clusters `plus_plus` takes the first sample again.
+        """
+        order = jnp.argsort(-weight, stable=True)
+        x, weight = x[order], weight[order]
 
         def iterate(centres, _):
             owner = jnp.argmin(squared_distances(x, centres), axis=1)
