@@ -9,17 +9,17 @@ programs that run.
 import dataclasses
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from madbench import cost
-from madbench.errors import UserError
 from madbench.loops import Loop
 from madbench.models import sampled_weights
 from madbench.samples import Samples
 from madbench.strategies import HOOKS
+from madbench.training_set import GatheredSet
 from madbench.treatment import Treatment
 
 _SAMPLES = 64  # whose cost is divided by their number
@@ -33,11 +33,9 @@ class Account:
       step: of one optimizer step; of an exact fit, of the whole.
       steps: of one fit; 1 where it is exact.
       extra_steps: of the second fit; 0 where there is none.
-      sample: of one sample of the pool.
-      drawn: samples that are drawn for it.
-      own_sample: of one sample that the second fit is made on.
-      own: how many there are.
-      select: of the choice among candidates.
+      sample: of the samples of the pool, with all that are drawn for it.
+      own_sample: of those that the second fit is made on.
+      hooks: of what a strategy's hooks compute themselves, but for `init` and what guides each sample.
       init: of what a strategy makes in generation 1, once.
       parameters: numbers that a strategy holds beside the model: its state, a second model that guides, and the arrays
         that its hooks close over.
@@ -47,106 +45,136 @@ class Account:
     steps: int
     extra_steps: int
     sample: float
-    drawn: int
     own_sample: float
-    own: int
-    select: int
+    hooks: int
     init: int
     parameters: int
 
     def flops(self, t: int) -> int:
         """Of generation `t`, from 1."""
-        fits = self.step * (self.steps + self.extra_steps)
-        samples = self.sample * self.drawn + self.own_sample * self.own
-        return round(fits + samples + self.select + (self.init if t == 1 else 0))
+        return round(self.step * (self.steps + self.extra_steps) + self.fixed + (self.init if t == 1 else 0))
+
+    @property
+    def fixed(self) -> float:
+        """What does not depend on the steps, in each generation."""
+        return self.sample + self.own_sample + self.hooks
 
 
 def accounts(
-    treatment: Treatment | None, family: Any, source: Any, loops: Iterable[Loop], step: float
+    treatment: Treatment | None, family: Any, source: Any, loops: Iterable[Loop], generations: int, step: float
 ) -> dict[str, Account]:
-    """The account of each loop, by name.
+    """The account of each loop, by name, with all optimizer steps.
 
     Args:
       treatment: of the strategy; None for none.
       family: the model family.
       source: of real samples.
       loops: whose sizes count.
-      step: FLOPs of one optimizer step, or of the whole fit where it is exact.
+      generations: T.
+      step: FLOPs of one optimizer step; not looked at where the fit is exact.
     """
-    plain = _sample(family)
-    nothing = Account(step, family.steps or 1, 0, plain, 0, 0.0, 0, 0, 0, 0)
-    if treatment is None:
-        return {loop.name: dataclasses.replace(nothing, drawn=loop.n_synthetic) for loop in loops}
-    tuner, state = treatment.tuner, treatment.state(source)
     loops = list(loops)
-    parameters = _numbers(state) + _closed_over(treatment, source, loops[0], state)
-    if treatment.has("guide") and tuner is not None:
-        parameters += _numbers(sampled_weights(family, jax.eval_shape(family.init, jax.random.key(0))))
-    common = dataclasses.replace(
-        nothing,
-        extra_steps=0 if tuner is None else tuner.steps or 1,
-        sample=_sample(family, treatment, state) if treatment.has("guide") else plain,
-        own_sample=plain,
-        parameters=parameters,
-    )
-    return {
-        loop.name: dataclasses.replace(
-            common,
-            drawn=loop.n_synthetic * treatment.strategy.candidates,
-            own=0 if tuner is None else loop.n_initial,
-            select=_cost(treatment, "select", source, loop, state).flops,
-            init=_cost(treatment, "init", source, loop, state).flops,
+    plain = _sampling(family)
+    state = () if treatment is None else treatment.state(source)
+    guided = plain if treatment is None or not treatment.has("guide") else _sampling(family, treatment, state)
+    tuner = None if treatment is None else treatment.tuner
+    found = {}
+    for loop in loops:
+        account = Account(
+            step=step if family.steps else _exact_fit(family, source, loop, generations),
+            steps=family.steps or 1,
+            extra_steps=0 if tuner is None else tuner.steps or 1,
+            sample=guided.of(loop.n_synthetic, 1 if treatment is None else treatment.strategy.candidates),
+            own_sample=0.0 if tuner is None else plain.of(loop.n_initial),
+            hooks=0,
+            init=0,
+            parameters=0,
         )
-        for loop in loops
-    }
+        if treatment is not None:
+            flops = {hook: _cost(treatment, hook, source, loop, state).flops for hook in HOOKS}
+            account = dataclasses.replace(
+                account,
+                hooks=flops["weigh"] + flops["select"] + flops["extrapolate"],
+                init=flops["init"],
+                parameters=_held(treatment, source, loop, state),
+            )
+        found[loop.name] = account
+    return found
+
+
+def _held(treatment: Treatment, source: Any, loop: Loop, state: Any) -> int:
+    """Numbers of the strategy's state, of a second model that guides, and in arrays that the hooks bring along."""
+    family = treatment.family
+    count = _numbers(dataclasses.replace(treatment, n_initial=loop.n_initial).state(source))
+    if treatment.has("guide") and treatment.tuner is not None:
+        count += _numbers(sampled_weights(family, jax.eval_shape(family.init, jax.random.key(0))))
+    calls = [_called(treatment, hook, source, loop, state) for hook in HOOKS if treatment.has(hook)]
+    return count + sum(cost.constants(function, *arguments) for function, arguments in calls)
 
 
 def _numbers(tree: Any) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-def affordable(
-    plain: dict[str, Account], treated: dict[str, Account], share: float, generations: int, where: str
-) -> int:
-    """The optimizer steps with which no loop's generation costs more than without the strategy, on average over T.
+def paid(account: Account, steps: int, share: float) -> Account:
+    """The account of a fit of so many steps, `share` of which the second fit has."""
+    return dataclasses.replace(account, steps=steps, extra_steps=max(1, round(share * steps)) if share else 0)
+
+
+def affordable(plain: Account, treated: Account, share: float, generations: int) -> int:
+    """The most optimizer steps with which a generation costs no more than without the strategy, on average over T.
 
     Args:
-      plain: accounts without the strategy, by loop.
+      plain: of the loop, without the strategy.
       treated: with it, at the same steps.
       share: steps of the second fit for each of the first.
       generations: T, over which what is made once is spread.
-      where: what to call the strategy in messages.
 
-    Raises:
-      UserError: the strategy takes it all; one line.
+    Returns:
+      At most the steps of `plain`; 0 or less where nothing is left.
     """
-    fewest, most = math.inf, next(iter(plain.values())).steps
-    for loop, after in treated.items():
-        before = plain[loop]
-        budget = before.step * before.steps + before.sample * before.drawn
-        fixed = after.sample * after.drawn + after.own_sample * after.own + after.select + after.init / generations
-        fewest = min(fewest, (budget - fixed) / (after.step * (1 + share)))
-    steps = min(int(fewest + 1e-6), most)
-    steps = steps // 10 * 10 if 10 <= steps < most else steps  # ten segments of a fit are shown
-    if steps < 1:
-        raise UserError(
-            f"{where} costs as much as all {most} optimizer steps of a generation; raise config.model.steps, "
-            "let it draw or train less, or set config.equal_cost=False"
-        )
+    left = plain.step * plain.steps + plain.fixed - treated.fixed - treated.init / generations
+    steps = min(plain.steps, int(left / (treated.step * (1 + share))) + 1)
+    cost_of = lambda steps: treated.step * (steps + paid(treated, steps, share).extra_steps)
+    while steps > 0 and cost_of(steps) > left * (1 + 1e-9):
+        steps -= 1
     return steps
 
 
-def _sample(family: Any, treatment: Treatment | None = None, own: Any = ()) -> float:
-    """FLOPs of one sample; with a treatment of one that it guides, `own` being the shapes of its state."""
+class _Sampling(NamedTuple):
+    """FLOPs of drawing samples: of one, and of one draw of any number."""
+
+    each: float
+    once: float
+
+    def of(self, n: int, draws: int = 1) -> float:
+        """Of `draws` draws of `n` samples."""
+        return draws * (self.each * n + self.once) if n else 0.0
+
+
+def _sampling(family: Any, treatment: Treatment | None = None, own: Any = ()) -> _Sampling:
+    """With a treatment of samples that it guides, `own` being the shapes of its state."""
     state = jax.eval_shape(family.init, jax.random.key(0))
     tuned = sampled_weights(family, state) if treatment is not None and treatment.tuner is not None else ()
 
-    def draw(key, state, bias, tuned, own):
-        how = {} if treatment is None else {"guide": treatment.guide(tuned, own)}
-        return family.sample(key, state, _SAMPLES, bias, **how)
+    def flops(n):
+        def draw(key, state, bias, tuned, own):
+            how = {} if treatment is None else {"guide": treatment.guide(tuned, own)}
+            return family.sample(key, state, n, bias, **how)
 
-    bias = jax.ShapeDtypeStruct((), jnp.float32)
-    return cost.estimate(draw, jax.random.key(0), state, bias, tuned, own).flops / _SAMPLES
+        return cost.estimate(draw, jax.random.key(0), state, jax.ShapeDtypeStruct((), jnp.float32), tuned, own).flops
+
+    one, two = flops(_SAMPLES), flops(2 * _SAMPLES)
+    return _Sampling((two - one) / _SAMPLES, 2 * one - two)
+
+
+def _exact_fit(family: Any, source: Any, loop: Loop, generations: int) -> float:
+    """FLOPs of a fit to the loop's largest training set."""
+    n = max(loop.size(t) for t in range(1, generations + 1))
+    samples = Samples(jax.ShapeDtypeStruct((n, *source.shape), jnp.float32), jax.ShapeDtypeStruct((n,), jnp.int32))
+    fit = lambda key, state, samples, size: family.fit(key, GatheredSet(samples, size, key), state)
+    key, size = jax.random.key(0), jax.ShapeDtypeStruct((), jnp.int32)
+    return cost.estimate(fit, key, jax.eval_shape(family.init, key), samples, size).flops * family.segments
 
 
 def _called(treatment: Treatment, hook: str, source: Any, loop: Loop, state: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -171,7 +199,8 @@ def _called(treatment: Treatment, hook: str, source: Any, loop: Loop, state: Any
         fitted = sampled_weights(family, jax.eval_shape(family.init, jax.random.key(0)))
         return own.extrapolate, (fitted, fitted)
     x = jax.ShapeDtypeStruct((_SAMPLES, *source.shape), jnp.float32)
-    return own.guide, (x, x if treatment.tuner is not None else None, x, number(jnp.float32), state)
+    level = number(family.level_dtype)
+    return own.guide, (x, x if treatment.tuner is not None else None, x, level, state)
 
 
 def _cost(treatment: Treatment, hook: str, source: Any, loop: Loop, state: Any) -> cost.Cost:
@@ -180,10 +209,3 @@ def _cost(treatment: Treatment, hook: str, source: Any, loop: Loop, state: Any) 
         return cost.Cost(0, 0)
     function, arguments = _called(treatment, hook, source, loop, state)
     return cost.estimate(function, *arguments)
-
-
-def _closed_over(treatment: Treatment, source: Any, loop: Loop, state: Any) -> int:
-    """Numbers in the arrays that the hooks bring along as constants."""
-    hooks = [hook for hook in HOOKS if treatment.has(hook)]
-    calls = [_called(treatment, hook, source, loop, state) for hook in hooks]
-    return sum(cost.constants(function, *arguments) for function, arguments in calls)

@@ -34,6 +34,7 @@ def run(
     shard: tuple[int, int] | None = None,
     events: bool = False,
     only: Collection[tuple[str, float, int]] = (),
+    spread: int = 0,
 ) -> None:
     """Runs a job to its end, or goes on with one that was stopped.
 
@@ -47,6 +48,7 @@ def run(
       shard: (i, n) to run share i, from 1, of n alone.
       events: whether to write event files for TensorBoard; see `tensorboard.py`.
       only: (loop, λ, seed) of the runs to do, where not all; in a new workdir, which gets rows and no tables.
+      spread: generations over which a strategy pays for what it makes once; 0 for those of the config.
 
     Raises:
       UserError: the config or the workdir cannot be used; one line for the user.
@@ -57,7 +59,8 @@ def run(
     plain = processes.together(lambda: _checked(config, cache, shard))
     # What the first process prepares, the others find.
     source = processes.in_turn(lambda: grid.open_source(plain, cache, silent=not processes.is_first()))
-    job = processes.together(lambda: grid.prepare(plain, cache=cache, shard=shard, only=only, source=source))
+    how = {"cache": cache, "shard": shard, "only": only, "spread": spread, "source": source}
+    job = processes.together(lambda: grid.prepare(plain, **how))
     if job.generation.treatment is not None:
         processes.together(lambda: treating.try_out(job.generation.treatment, job.config["strategy"], source))
     processes.same(results.config_hash(job.config), "config")

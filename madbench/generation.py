@@ -23,6 +23,13 @@ GATHER_BELOW = 2**26
 BLOCK, BLOCK_NUMBERS = 2**14, 2**26
 
 
+class Pace(NamedTuple):
+    """Optimizer steps of a run that pays for its strategy: int32 scalars, of the fit and of the second one."""
+
+    fit: Any
+    extra: Any
+
+
 class Cell(NamedTuple):
     """One point of the grid as the program takes it.
 
@@ -30,11 +37,13 @@ class Cell(NamedTuple):
       loop: `loops.LoopInputs`.
       bias: float32 scalar, λ.
       seed: uint32 scalar.
+      pace: `Pace`, where the runs of some loops have fewer steps than the family; else ().
     """
 
     loop: Any
     bias: Any
     seed: Any
+    pace: Any = ()
 
 
 class Shared(NamedTuple):
@@ -171,7 +180,8 @@ class Generation:
         """The strategy's second fit: the model that samples are drawn with."""
         work = carry[1]
         draw = lambda key, n: self._kept_as(shared, self._draw(shared, cell, work.state, key, n))
-        state, tuned = self.treatment.refine(cell.seed, t, cell.loop.n_initial, work.state, draw)
+        steps = cell.pace.extra if cell.pace else None
+        state, tuned = self.treatment.refine(cell.seed, t, cell.loop.n_initial, steps, work.state, draw)
         return work._replace(state=state, tuned=tuned)
 
     def finish(self, shared: Shared, cell: Cell, carry: tuple[Kept, Work], t: jax.Array) -> tuple[Kept, dict]:
@@ -198,6 +208,9 @@ class Generation:
             out["samples"] = samples.x[: self.n_samples]
         if self.treatment is not None and self.treatment.has("select"):
             kept, samples = self._select(shared, cell, kept, work, samples, t, out)
+        if self.treatment is not None and self.treatment.changes_pool:
+            weight = kept.weight[(t - 1) % self.shapes.slots] if not isinstance(kept.weight, tuple) else ()
+            out["pool_memorization"] = self._memorization(shared, cell, work, samples, weight, t)
         return kept._replace(memory=loops.remember(kept.memory, samples, t)), out
 
     def sample(
@@ -220,6 +233,8 @@ class Generation:
         kept, work, good = carry
         n_real, n_synthetic = self._training_set(shared, cell, kept, work, t).counts()
         alive = kept.alive & good & finite(work.state)
+        if not isinstance(work.weight, tuple):  # with weights that are no weights, anything would have been drawn
+            alive &= jnp.all(jnp.isfinite(work.weight) & (work.weight >= 0))
         out = {"n_real": n_real, "n_synthetic": n_synthetic, "alive": alive, "n_real_seen": n_real}
         if self.treatment is not None and self.treatment.strategy.reads_real:
             is_fresh = (jnp.arange(work.address.shape[0]) < work.size) & (work.address >= cell.loop.n_initial)
@@ -279,13 +294,18 @@ class Generation:
         whole = jnp.all(jnp.isfinite(pool.samples.x.reshape(self.shapes.rows, -1)), axis=1)
         alive = kept.alive & good & jnp.all(whole | (jnp.arange(self.shapes.rows) >= n))
         x = encode(clip(pool.samples.x, shared.source.bounds), shared.source.stored)
-        real = lambda positions: shared.source.at(work.order, positions).x
         out["alive"], out["n_passed"] = alive, pool.passed
-        out["pool_memorization"] = treatment.memorization(decode(x), n, real, cell.loop.n_initial)
         weight = kept.weight
         if not isinstance(pool.weight, tuple):
             weight = kept.weight.at[(t - 1) % self.shapes.slots].set(pool.weight)
         return kept._replace(alive=alive, weight=weight), pool.samples._replace(x=x)
+
+    def _memorization(self, shared, cell, work, samples, weight, t) -> jax.Array:
+        """Of what enters the pool; see `Treatment.memorization`."""
+        x = decode(samples.x[: self.shapes.rows])
+        real = lambda positions: shared.source.at(work.order, positions).x
+        sizes = (cell.loop.n_synthetic, cell.loop.n_initial)
+        return self.treatment.memorization(cell.seed, t, x, weight, real, *sizes)
 
     @property
     def n_drawn(self) -> int:
@@ -311,7 +331,8 @@ class Generation:
     def _training_set(self, shared: Shared, cell: Cell, kept: Kept, work: Work, t: jax.Array) -> TrainingSet:
         key = key_for(cell.seed, t, Role.BATCH)
         weight = None if isinstance(work.weight, tuple) else work.weight
-        return TrainingSet(work.address, work.size, shared.source, work.order, kept.memory, key, weight)
+        steps = cell.pace.fit if cell.pace else None
+        return TrainingSet(work.address, work.size, shared.source, work.order, kept.memory, key, weight, steps)
 
 
 def see(seen: Seen, function: Callable[[Any], Any]) -> Seen:

@@ -14,7 +14,7 @@ from madbench import accounting, cost, data, feasible, fleet, loops, models, str
 from madbench import config as configs
 from madbench import machine as machines
 from madbench.errors import UserError
-from madbench.generation import Cell, Generation, Kept, Shared, Work, see
+from madbench.generation import Cell, Generation, Kept, Pace, Shared, Work, see
 from madbench.metrics import Evaluator, Known, features, select
 from madbench.metrics.features import Extractor
 from madbench.runs import Run
@@ -42,6 +42,7 @@ class Job:
       machine: the devices it is planned for.
       refusal: why such a job cannot run on them, of one that is only planned; one line, or "".
       accounts: what a generation costs, by loop.
+      paced: whether runs have optimizer steps of their own, by loop, fewer than the family's.
     """
 
     config: dict[str, Any]
@@ -58,6 +59,7 @@ class Job:
     machine: machines.Machine
     refusal: str = ""
     accounts: dict[str, accounting.Account] = dataclasses.field(default_factory=dict)
+    paced: bool = False
 
     @property
     def generations(self) -> int:
@@ -75,7 +77,9 @@ class Job:
 
     def cells(self, runs: list[Run]) -> Cell:
         """`Cell` with arrays `[run]`."""
-        each = [Cell(loops.inputs(r.loop), np.float32(r.bias), np.uint32(r.seed)) for r in runs]
+        of_loop = {loop: Pace(np.int32(a.steps), np.int32(a.extra_steps)) for loop, a in self.accounts.items()}
+        pace = lambda run: of_loop[run.loop.name] if self.paced else ()
+        each = [Cell(loops.inputs(r.loop), np.float32(r.bias), np.uint32(r.seed), pace(r)) for r in runs]
         return jax.tree.map(lambda *v: _stack(v), *each)
 
     def shapes(self, runs: int, *, within_fit: bool = False) -> tuple[Kept, Work | None]:
@@ -142,6 +146,7 @@ def prepare(
     streamed: bool | None = None,
     shard: tuple[int, int] | None = None,
     only: Collection[tuple[str, float, int]] = (),
+    spread: int = 0,
     blank: bool = False,
     on: str = "",
     source: data.Source | None = None,
@@ -156,6 +161,7 @@ def prepare(
       shard: (i, n) for share i, from 1, of n: every n-th run, so that shares are even and each has runs of all cells
         that can be shared. Shapes stay those of the whole grid, and so do the rows of a run.
       only: (loop, λ, seed) of these runs alone, where there are any; as for a share, shapes stay those of the whole.
+      spread: generations over which a strategy pays for what it makes once; 0 for those of the config.
       blank: the job is only planned: data that are not prepared stay so, see `data.load`; weights may be missing; and
         what exceeds the memory of the devices is `Job.refusal` instead of an error.
       on: devices to plan for instead of those that are here, as `machine.parse` reads them.
@@ -188,7 +194,8 @@ def prepare(
     family = models.build(given=given, **settings)
     feasible.check_family(family, plain, parsed, runs)
     notes += feasible.without_effect(given, family, settings)
-    strategy = strategies.build(plain["strategy"], given)
+    known = given if getattr(family, "knows_labels", False) else dataclasses.replace(given, num_classes=0)
+    strategy = strategies.build(plain["strategy"], known)
     generation = Generation(
         family=family,
         shapes=shapes,
@@ -202,17 +209,23 @@ def prepare(
     feature_dim = features.dim(plain["metrics"]["features"], source.shape, cache, blank=blank)
     costs = _costs(generation, source, runs[0], feature_dim)
     step = costs["fit"].flops * family.segments / (family.steps or 1)
-    accounts = accounting.accounts(None, family, source, parsed, step)
+    over = spread or plain["generations"]
+    count = functools.partial(accounting.accounts, source=source, loops=parsed, generations=over, step=step)
+    accounts, steps_of = count(None, family), {}
     treat = functools.partial(treating.build, strategy, n_initial=max(loop.n_initial for loop in parsed))
-    if treat(family) is not None:
-        treating.check(treat(family), plain, parsed, source)
+    if (treatment := treat(family)) is not None:
+        treating.check(treatment, plain, parsed, source)
+        before, accounts = accounts, count(treatment, family)
         if plain["equal_cost"]:
-            steps, note = treating.affordable(treat(family), plain, parsed, source, accounts)
-            settings = settings | {"steps": steps} if family.steps else settings
-            family, notes = models.build(given=given, **settings), notes + note
-        accounts = accounting.accounts(treat(family), family, source, parsed, step)
+            steps_of, told = treating.affordable(treatment, plain, source, before, accounts, over)
+            notes += told
+        if steps_of:
+            share = strategy.extra_fit
+            accounts = {loop: accounting.paid(accounts[loop], n, share) for loop, n in steps_of.items()}
+            settings = settings | {"steps": _in_ten(max(steps_of.values()), family.steps)}
+            family = models.build(given=given, **settings)
         generation = dataclasses.replace(generation, family=family, treatment=treat(family))
-        costs = _costs(generation, source, runs[0], feature_dim)
+        costs = _costs(generation, source, runs[0], feature_dim, paced=bool(steps_of))
     whole, runs = runs, _chosen(_share(runs, shard), only)
     machine = machine or machines.here(fraction)
     per_run, common = _memory(generation, source, costs), cost.tree_bytes(source)
@@ -220,7 +233,7 @@ def prepare(
     setting = plain["fleet"]["streaming"] if streamed is None else "always" if streamed else "never"
     if streaming.streams(setting, family, common + per_run, machine.memory, treating.resident(treat(family))):
         generation, steps = streaming.streamed(generation), streaming.steps_at_once(family, source)
-        shapes = _inputs(source.without_images(), runs[0], feature_dim)
+        shapes = _inputs(source.without_images(), runs[0], feature_dim, bool(steps_of))
         costs = streaming.costs(generation, source, shapes, costs, steps)
         per_run, common = _memory(generation, source, costs), cost.tree_bytes(source.without_images())
     lay = functools.partial(
@@ -249,8 +262,13 @@ def prepare(
         given = dataclasses.replace(given, group=group, steps_per_call=plan.steps_per_call)
         family = models.build(given=given, **settings)
         generation = dataclasses.replace(generation, family=family, stepwise=plan.stepwise, treatment=treat(family))
-    told = (notes, feature_dim, whole, shard, machine, refusal, accounts)
+    told = (notes, feature_dim, whole, shard, machine, refusal, accounts, bool(steps_of))
     return Job(plain, source, runs, family, generation, plan, costs, *told)
+
+
+def _in_ten(steps: int, most: int) -> int:
+    """As many steps or a few more, in ten parts, between which progress is shown; runs stop at their own number."""
+    return min(-(-steps // 10) * 10, most) if steps >= 10 else steps
 
 
 def _drifts(source: data.Source) -> bool:
@@ -297,18 +315,19 @@ def _known(source: data.Source, feature_name: str) -> Known:
     return Known(source.modes, source.moments, source.num_classes, training=True)
 
 
-def _inputs(source: data.Source, run: Run, feature_dim: int) -> tuple[Shared, Cell, Any]:
+def _inputs(source: data.Source, run: Run, feature_dim: int, paced: bool = False) -> tuple[Shared, Cell, Any]:
     """(shared, cell, t) as the functions of a generation take them; the feature network is left out."""
     shape = lambda tree: jax.eval_shape(lambda: tree)
     blind = Extractor(params=(), function=lambda _, x: jnp.zeros((x.shape[0], feature_dim)), label="")
     shared = Shared(_shapes(source), blind, jax.eval_shape(blind, source.reference.x))
-    cell = shape(Cell(jax.tree.map(jnp.asarray, loops.inputs(run.loop)), jnp.float32(1), jnp.uint32(0)))
+    pace = Pace(jnp.int32(1), jnp.int32(1)) if paced else ()
+    cell = shape(Cell(jax.tree.map(jnp.asarray, loops.inputs(run.loop)), jnp.float32(1), jnp.uint32(0), pace))
     return shared, cell, jax.ShapeDtypeStruct((), jnp.int32)
 
 
-def _costs(generation: Generation, source, run: Run, feature_dim: int) -> dict[str, cost.Cost]:
+def _costs(generation: Generation, source, run: Run, feature_dim: int, paced: bool = False) -> dict[str, cost.Cost]:
     """Of one run, by tracing; the feature network is not trained for it, so its own cost is left out."""
-    shared, cell, t = _inputs(source, run, feature_dim)
+    shared, cell, t = _inputs(source, run, feature_dim, paced)
     kept: Kept = generation.blank(source)
     work: Work = jax.eval_shape(generation.begin, shared, cell, kept, t)
     more = {}

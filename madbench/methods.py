@@ -41,26 +41,9 @@ def barred(given: submission.Submission, allow_code: bool, cache: str = grid.DEF
     return ""
 
 
-def config(given: submission.Submission, cache: str = grid.DEFAULT_CACHE) -> dict[str, Any]:
-    """The resolved config of the submission's runs, for any number of generations.
-
-    What a strategy makes once is paid for over all T generations. A config of fewer would leave it fewer optimizer
-    steps, and train another model: so they are named here, and not worked out anew.
-
-    Args:
-      given: not barred.
-      cache: directory of feature networks and prepared data.
-
-    Raises:
-      UserError: there is no such strategy, or it has no such setting; one line.
-    """
-    plain = given.task.config
-    if not given.has_strategy:
-        return plain
-    model, steps = plain["model"], _prepared(given, cache).family.steps
-    if "steps" in model:
-        model = model | {"steps": steps}
-    return plain | {"strategy": given.strategy, "equal_cost": False, "model": model}
+def config(given: submission.Submission) -> dict[str, Any]:
+    """The resolved config of the submission's runs."""
+    return given.task.config | ({"strategy": given.strategy, "equal_cost": True} if given.has_strategy else {})
 
 
 def accounts(
@@ -107,5 +90,4 @@ def misdescribed(given: submission.Submission, workdir: pathlib.Path) -> str:
 
 def _prepared(given: submission.Submission, cache: str) -> grid.Job:
     """The job that the submission ran, of its strategy; with a class of somebody else's, this imports it."""
-    plain = given.task.config | {"strategy": given.strategy, "equal_cost": True}
-    return grid.prepare(configs.from_plain(plain), cache=cache, only=given.task.runs[:1])
+    return grid.prepare(configs.from_plain(config(given)), cache=cache, only=given.task.runs[:1])

@@ -32,6 +32,7 @@ class Role(enum.IntEnum):
     CANDIDATES = 11  # samples among which a strategy selects, beside those that would enter the pool without it
     SELECT = 12  # its choice among them
     EXTRA_FIT = 13  # its second fit: the samples, the batches, the noise
+    LOOK = 14  # which samples of a large pool are looked at, whether they are copies
 
 
 def key_for(seed: jax.Array | int, generation: jax.Array | int, role: Role) -> jax.Array:

@@ -24,6 +24,7 @@ class TrainingSet:
         memory can be read ahead.
       weight: float32 `[capacity]` in the training objective, 0 for padding, with the sum `size`; None where all
         members count alike. Batches are drawn in proportion, which in expectation weighs any loss.
+      steps: int32 scalar, optimizer steps of this run's fit, at most those of the family; None for all of them.
     """
 
     address: jax.Array
@@ -33,6 +34,7 @@ class TrainingSet:
     memory: Samples
     key: jax.Array
     weight: jax.Array | None = None
+    steps: jax.Array | None = None
 
     def rows(self, index: jax.Array) -> Samples:
         """The samples at `index` (int32 `[n]`, below `size`)."""
@@ -53,7 +55,7 @@ class TrainingSet:
 
     def gathered(self) -> "GatheredSet":
         """A copy with all samples side by side: dearer in memory, and cheaper for each batch."""
-        return GatheredSet(self._read(self.address), self.size, self.key, self.weight)
+        return GatheredSet(self._read(self.address), self.size, self.key, self.weight, self.steps)
 
     def counts(self) -> tuple[jax.Array, jax.Array]:
         """How many members are real and how many synthetic, counted from the addresses."""
@@ -76,6 +78,7 @@ class GatheredSet:
     size: jax.Array
     key: jax.Array
     weight: jax.Array | None = None
+    steps: jax.Array | None = None
 
     def rows(self, index: jax.Array) -> Samples:
         return jax.tree.map(lambda leaf: leaf[index], self.samples)

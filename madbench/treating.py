@@ -101,7 +101,8 @@ def try_out(treatment: Treatment, name: str, source: Any) -> None:
             raise UserError(f"{where}: extrapolate returns numbers that are not finite")
     if has("guide"):
         fitted, tuned, x = jax.random.normal(jax.random.key(0), (3, 16, *source.shape))
-        if not finite(jax.jit(own.guide)(fitted, tuned if own.extra_fit else None, x, jnp.float32(0.5), state)):
+        level = jnp.asarray(1, treatment.family.level_dtype)
+        if not finite(jax.jit(own.guide)(fitted, tuned if own.extra_fit else None, x, level, state)):
             raise UserError(f"{where}: guide returns numbers that are not finite")
 
 
@@ -117,32 +118,52 @@ def _real_candidates(strategy: Strategy, source: Any) -> tuple[Samples, jax.Arra
 
 
 def affordable(
-    treatment: Treatment, config: dict[str, Any], loops: list[Loop], source: Any, plain: dict[str, accounting.Account]
-) -> tuple[int, list[str]]:
-    """(optimizer steps, notes) with which a generation costs no more than without the strategy.
+    treatment: Treatment,
+    config: dict[str, Any],
+    source: Any,
+    plain: dict[str, accounting.Account],
+    treated: dict[str, accounting.Account],
+    generations: int,
+) -> tuple[dict[str, int], list[str]]:
+    """(optimizer steps by loop, notes) with which no loop's generation costs more than without the strategy.
+
+    Args:
+      treatment: of the strategy.
+      config: resolved.
+      source: of real samples.
+      plain, treated: accounts without and with it, by loop, with all steps.
+      generations: over which what is made once is spread.
 
     Raises:
       UserError: nothing is left, or steps are not fixed; one line.
     """
     family, name = treatment.family, config["strategy"]
-    step = next(iter(plain.values())).step
-    treated = accounting.accounts(treatment, family, source, loops, step)
-    if not family.steps:
+    whole = family.steps
+    if not whole:
         exact = "fits of this model are exact: there are no optimizer steps that it could give up, and it costs more"
         costs_more = any(treated[loop].flops(1) > plain[loop].flops(1) for loop in plain)
-        return 0, [f"{name}: {exact}"] if costs_more or treatment.strategy.candidates > 1 else []
-    share = 0 if treatment.tuner is None else treatment.tuner.steps / family.steps
-    steps = accounting.affordable(plain, treated, share, config["generations"], f"config.strategy={name!r}")
-    if steps == family.steps:
-        return steps, []
+        return {}, [f"{name}: {exact}"] if costs_more or treatment.strategy.candidates > 1 else []
+    share = treatment.strategy.extra_fit
+    steps = {loop: accounting.affordable(plain[loop], treated[loop], share, generations) for loop in plain}
+    if not getattr(family, "takes_steps", False):  # all runs of such a family have the same
+        steps = dict.fromkeys(steps, min(steps.values()))
+    if min(steps.values()) < 1:
+        loop = min(steps, key=steps.get)
+        raise UserError(
+            f"config.strategy={name!r} costs as much as all {whole} optimizer steps of a generation (loop {loop}); "
+            "raise config.model.steps, let it draw or train less, or set config.equal_cost=False"
+        )
+    if min(steps.values()) == whole:
+        return {}, []
     if config["model"].get("epochs"):
         raise UserError(
             f"config.strategy={name!r} pays for what it costs in optimizer steps, and config.model.epochs sets those; "
             "set it to 0, or config.equal_cost=False"
         )
+    low, high = min(steps.values()), max(steps.values())
     return steps, [
-        f"{name}: {steps} of {family.steps} optimizer steps, so that a generation costs what it does without "
-        "(config.equal_cost=False for all)"
+        f"{name}: {low if low == high else f'{low} to {high}, by loop,'} of {whole} optimizer steps, so that a "
+        "generation costs what it does without (config.equal_cost=False for all)"
     ]
 
 

@@ -11,6 +11,7 @@ from madbench.models import Family, Guide, sampled_weights, with_sampled_weights
 from madbench.randomness import Role, key_for
 from madbench.samples import Samples
 from madbench.strategies import Strategy, has
+from madbench.strategies.classifier import squared_distances
 from madbench.training_set import GatheredSet
 
 # Of the measurement of what a strategy copies from the real samples into the pool.
@@ -53,6 +54,11 @@ class Treatment:
         """Whether the strategy overrides it."""
         return has(self.strategy, hook)
 
+    @property
+    def changes_pool(self) -> bool:
+        """Whether other samples may enter the pool than the fitted model alone would draw."""
+        return any(map(self.has, ("select", "extrapolate", "guide")))
+
     def weighs_pool(self, source: Any) -> bool:
         """Whether `select` gives weights beside samples."""
         if not self.has("select"):
@@ -70,7 +76,10 @@ class Treatment:
         real = member = None
         if self.strategy.reads_real:
             positions = jnp.arange(self.n_initial, dtype=jnp.int32)
-            real, member = source.at(order, positions), positions < n_initial
+            member = positions < n_initial
+            real = without_padding(source.at(order, positions), member)
+            if not self.strategy.given.num_classes:  # the model knows no labels, so that they would mislead
+                real = real._replace(y=jnp.zeros_like(real.y))
         return self.strategy.init(key_for(seed, 0, Role.STRATEGY), real, member)
 
     def state(self, source: Any) -> Any:
@@ -102,13 +111,16 @@ class Treatment:
 
     # ---- the fitted model ------------------------------------------------------------------------------------------
 
-    def refine(self, seed: jax.Array, t: jax.Array, size: jax.Array, state: Any, draw: Callable) -> tuple[Any, Any]:
+    def refine(
+        self, seed: jax.Array, t: jax.Array, size: jax.Array, steps: Any, state: Any, draw: Callable
+    ) -> tuple[Any, Any]:
         """The strategy's second fit, and what follows from it.
 
         Args:
           seed: of the run.
           t: int32 scalar, the generation.
           size: int32 scalar, how many samples the second fit sees, at most `n_initial`.
+          steps: int32 scalar, its optimizer steps; None for all of the tuner's.
           state: of the fitted model.
           draw: `(key, n) -> Samples`, from that model, as they would be kept.
 
@@ -116,8 +128,8 @@ class Treatment:
           (state of the model that samples are drawn with, weights that `guide` needs beside it or ()).
         """
         draws, batches, begins, noise = jax.random.split(key_for(seed, t, Role.EXTRA_FIT), 4)
-        own = GatheredSet(draw(draws, self.n_initial), size, batches)
-        begin = self.tuner.init(begins)._replace(params=state.params)
+        own = GatheredSet(draw(draws, self.n_initial), size, batches, steps=steps)
+        begin = self.tuner.init(begins)._replace(params=_averaged(self.family, state))
         step = lambda state, _: (self.tuner.fit(noise, own, state)[0], None)
         end, _ = jax.lax.scan(step, begin, length=self.tuner.segments)
         tuned = sampled_weights(self.tuner, end)
@@ -156,43 +168,58 @@ class Treatment:
             x = jnp.concatenate([x, jax.lax.map(more, jnp.arange(self.strategy.candidates - 1))])
         seen = member.reshape(1, -1, *(1,) * (x.ndim - 2))
         good = jnp.all(jnp.isfinite(x) | ~seen)
-        samples, *weight = self._select(key_for(seed, t, Role.SELECT), Samples(x, first.y), member, state)
+        x = jnp.where(seen, x, 0)  # nobody has paid for what is drawn for other loops
+        y = first.y if self.strategy.given.num_classes else jnp.zeros_like(first.y)
+        samples, *weight = self._select(key_for(seed, t, Role.SELECT), Samples(x, y), member, state)
         passed = jnp.sum(member & (weight[0] > 0)) if weight else n
         return Pool(samples, weight[0] if weight else (), passed.astype(jnp.int32)), good
 
-    def memorization(self, pool: jax.Array, n: jax.Array, real: Callable, n_initial: jax.Array) -> jax.Array:
+    def memorization(
+        self,
+        seed: jax.Array,
+        t: jax.Array,
+        pool: jax.Array,
+        weight: Any,
+        real: Callable,
+        n: jax.Array,
+        n_initial: jax.Array,
+    ) -> jax.Array:
         """The share of a pool that lies as near to a real sample of generation 1 as the closest 5 % of these do to
         another: of new real samples 5 % do, of copies all (ours; as the metric "memorization", but of the pool, of
         the real samples, and on samples instead of features).
 
         Args:
-          pool: float32 `[rows, *shape]`, of which at most `MEASURED` are looked at.
-          n: int32 scalar, how many are the run's.
+          seed: of the run.
+          t: int32 scalar, the generation.
+          pool: float32 `[rows, *shape]`; of more than `MEASURED`, as many are drawn and looked at.
+          weight: float32 `[rows]` of the samples in training, by which the share is taken; () where all count alike.
           real: `positions -> x`, float32 `[n, *shape]`.
+          n: int32 scalar, how many of the pool are the run's.
           n_initial: int32 scalar, real samples of the run's generation 1.
         """
         few = min(MEASURED, self.n_initial)
-        looked = pool[: min(MEASURED, pool.shape[0])]
-        flat = lambda x: x.reshape(x.shape[0], -1)
+        count, flat = min(MEASURED, pool.shape[0]), lambda x: x.reshape(x.shape[0], -1)
+        drawn = jax.random.randint(key_for(seed, t, Role.LOOK), (count,), 0, jnp.maximum(n, 1))
+        looked = jnp.where(n <= count, jnp.arange(count), drawn)
+        member = (n > count) | (looked < n)
         own = real(jnp.arange(few, dtype=jnp.int32))
-        query = jnp.concatenate([flat(own), flat(looked)])
-        itself = jnp.concatenate([jnp.arange(few), jnp.full(looked.shape[0], -1)])
+        query = jnp.concatenate([flat(own), flat(pool[looked])])
+        itself = jnp.concatenate([jnp.arange(few), jnp.full(count, -1)])
 
         def nearest(best, start):
             position = start + jnp.arange(min(_AT_ONCE, self.n_initial), dtype=jnp.int32)
-            x = flat(real(position))
-            product = jnp.matmul(query, x.T, precision="highest")
-            squared = jnp.sum(query**2, axis=1)[:, None] + jnp.sum(x**2, axis=1) - 2 * product
             other = (position < n_initial) & (position != itself[:, None])
-            return jnp.minimum(best, jnp.where(other, jnp.maximum(squared, 0), jnp.inf).min(axis=1)), None
+            return jnp.minimum(
+                best, jnp.where(other, squared_distances(query, real(position)), jnp.inf).min(axis=1)
+            ), None
 
         starts = jnp.arange(0, self.n_initial, _AT_ONCE, dtype=jnp.int32)
         best, _ = jax.lax.scan(nearest, jnp.full(query.shape[0], jnp.inf), starts)
         ours = jnp.minimum(n_initial, few)
         among = jnp.sort(jnp.where(jnp.arange(few) < ours, best[:few], jnp.inf))
         radius = among[jnp.maximum(jnp.floor(QUANTILE * ours).astype(jnp.int32), 1) - 1]
-        member = jnp.arange(looked.shape[0]) < n
-        return jnp.sum(member & (best[few:] <= radius)) / jnp.maximum(jnp.sum(member), 1)
+        weight = jnp.where(member, 1.0 if isinstance(weight, tuple) else weight[looked], 0.0)
+        return jnp.sum(weight * (best[few:] <= radius)) / jnp.maximum(jnp.sum(weight), 1e-30)
 
     def _select(self, key: jax.Array, candidates: Samples, member: jax.Array, state: Any) -> tuple[Any, ...]:
         """(samples,) or (samples, weights), as the hook gives them."""
@@ -200,3 +227,20 @@ class Treatment:
         samples, *weight = (found,) if isinstance(found, Samples) else found
         samples = Samples(samples.x.astype(jnp.float32), samples.y.astype(jnp.int32))
         return samples, *(w.astype(jnp.float32) for w in weight)
+
+
+def without_padding(samples: Samples, member: jax.Array) -> Samples:
+    """`samples [n]` with zeros where they are not members: other loops' samples are not this run's to read."""
+    zeroed = lambda a: jnp.where(member.reshape(-1, *(1,) * (a.ndim - 1)), a, 0)
+    return jax.tree.map(zeroed, samples)
+
+
+def _averaged(family: Family, state: Any) -> Any:
+    """The weights to go on from: those that samples are drawn with, as far as `params` holds them."""
+    params = state.params
+    drawn = sampled_weights(family, state)[0]
+    if jax.tree.structure(drawn) == jax.tree.structure(params):
+        return drawn
+    if isinstance(params, dict) and isinstance(drawn, dict) and drawn.keys() <= params.keys():
+        return {**params, **drawn}
+    return params

@@ -241,10 +241,10 @@ def _rerun(
     The runs are one small fleet in the shapes of the whole grid, so that they meet the numbers of the submission's.
     """
     last, task = max(pair[-1] for pair in chosen), given.task
-    plain = methods.config(given, cache) | {"generations": last, "n_grid": 0, "keep_checkpoints": 1}
-    config = configs.from_plain(plain)
+    config = configs.from_plain(methods.config(given) | {"generations": last, "n_grid": 0, "keep_checkpoints": 1})
+    how = {"only": [pair[:3] for pair in chosen], "spread": task.config["generations"]}
     with tempfile.TemporaryDirectory(prefix="madbench-verify-") as folder:
-        experiment.run(config, folder, cache=cache, show=show, only=[pair[:3] for pair in chosen])
+        experiment.run(config, folder, cache=cache, show=show, **how)
         found = list(results.read_rows(pathlib.Path(folder) / "metrics.jsonl"))
         reason = methods.misdescribed(given, pathlib.Path(folder))
     label = found[0]["features"]

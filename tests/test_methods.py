@@ -152,7 +152,7 @@ def test_with_fewer_generations_a_strategy_has_the_steps_of_all(place, one_devic
     entry = submission.load(place / "costly-entry")
     steps = {t: _steps(entry, generations=t) for t in (2, 3)}
     assert steps[2] < steps[3] < entry.task.config["model"]["steps"]
-    assert methods.config(entry)["model"]["steps"] == steps[3] == entry.timing[0]["steps"]
+    assert steps[3] == entry.timing[0]["steps"]
     report = verify.run(str(entry.path), pairs=3, until=2, seed=3, allow_code=True)
     assert (report["passed"], report["status"]) == (True, "re-run"), report["reason"]
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -142,16 +143,35 @@ def test_the_account_of_none_is_the_fit_and_the_pool():
 @pytest.mark.parametrize(
     ("strategy", "extra"),
     [
-        ("random_subsample(candidates=3)", lambda a: 2 * 96 * a.sample),
+        ("random_subsample(candidates=3)", lambda a: 2 * a.sample),
         ("golden_ratio", lambda a: 0),
-        ("neon(extra_fit=0.25)", lambda a: 5 * a.step + 96 * a.sample),
-        ("sims(extra_fit=0.5)", lambda a: 10 * a.step + (96 + 96) * a.sample),
+        ("neon(extra_fit=0.25)", lambda a: 5 * a.step + a.sample),
+        ("sims(extra_fit=0.5)", lambda a: 10 * a.step + 2 * a.sample),
     ],
 )
 def test_what_a_strategy_adds_is_counted(strategy, extra):
     before = grid.prepare(digits()).accounts["fully_synthetic"]
     after = grid.prepare(digits(strategy)).accounts["fully_synthetic"]
     assert after.flops(2) - before.flops(2) == pytest.approx(extra(before), rel=1e-6, abs=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Laborious(Extrapolates):
+    """Computes in every hook."""
+
+    def weigh(self, is_real, n_real, n_synthetic):
+        return jnp.ones(is_real.shape) + 0 * (jnp.ones((32, 64)) @ jnp.ones((64, 16))).sum()
+
+    def extrapolate(self, fitted, tuned):
+        return jax.tree.map(lambda a: a + 0 * (jnp.ones((8, 8)) @ jnp.ones((8, 8))).sum(), fitted)
+
+
+def test_what_hooks_compute_is_counted():
+    plain = grid.prepare(digits(f"{__name__}:Extrapolates")).accounts["fully_synthetic"]
+    account = grid.prepare(digits(f"{__name__}:Laborious")).accounts["fully_synthetic"]
+    leaves = len(jax.tree.leaves(grid.prepare(digits()).generation.family.init(jax.random.key(0)).params))
+    assert account.hooks == 2 * 32 * 64 * 16 + leaves * 2 * 8**3
+    assert account.flops(2) - plain.flops(2) == account.hooks
 
 
 def test_a_verifier_is_paid_once_and_its_parameters_are_counted():
@@ -161,7 +181,7 @@ def test_a_verifier_is_paid_once_and_its_parameters_are_counted():
     # one sample to begin with; 300 steps of 128: forward, and backward but for the gradient of the first layer's input
     assert account.init == 2 * layers + 300 * 2 * 128 * (3 * layers - 64 * 128)
     assert account.flops(1) - account.flops(2) == account.init
-    assert account.select == 2 * 2 * 96 * layers
+    assert account.hooks == 2 * 2 * 96 * layers
 
 
 def test_rows_carry_the_account(plain, tmp_path):
@@ -182,24 +202,44 @@ def test_rows_carry_the_account(plain, tmp_path):
 # ---- equal cost ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", ["verifier(candidates=2)", "neon", "sims", "k_choice", "random_subsample"])
+LOOPS = ("fully_synthetic", "fresh_data(n_synthetic=64,n_fresh=64)")
+
+
+def larger(strategy, **changes):
+    config = digits(strategy, **{"equal_cost": True, "loops": LOOPS, "generations": 4} | changes)
+    config.model.update(width=64, steps=400, batch_size=64)
+    return grid.prepare(config)
+
+
+@pytest.mark.parametrize("strategy", ["verifier(candidates=2)", "neon(extra_fit=0.25)", "sims", "random_subsample"])
 def test_at_equal_cost_no_loop_costs_more_than_without(strategy):
-    settings = {"width": 64, "steps": 400, "batch_size": 64}
-    changes = {"loops": ("fully_synthetic", "fresh_data(n_synthetic=64,n_fresh=64)"), "generations": 4}
-    config = digits(strategy, equal_cost=True, **changes)
-    config.model.update(settings)
-    without = digits(**changes)
-    without.model.update(settings)
-    job, plain = grid.prepare(config), grid.prepare(without)
-    assert 0 < job.family.steps < 400
-    assert job.family.steps % 10 == 0
+    """And hardly less: every loop has steps of its own, which do not depend on the others."""
+    job, plain = larger(strategy), larger("none")
     total = lambda job, loop: sum(job.accounts[loop].flops(t) for t in range(1, 5))
-    ratios = [total(job, loop) / total(plain, loop) for loop in job.accounts]
+    ratios = [total(job, loop) / total(plain, loop) for loop in LOOPS]
     assert max(ratios) <= 1
-    assert max(ratios) > 0.9  # the budget is used, up to ten steps
+    assert min(ratios) > 0.98
+    low, high = (job.accounts[loop].steps for loop in LOOPS)
+    assert 0 < low <= high <= job.family.steps < 400
     assert job.config["model"]["steps"] == 400
     (note,) = [note for note in job.notes if "optimizer steps" in note]
-    assert note.startswith(f"{strategy}: {job.family.steps} of 400 optimizer steps")
+    steps = f"{low} to {high}, by loop," if low < high else low
+    assert note.startswith(f"{strategy}: {steps} of 400 optimizer steps")
+    alone = larger(strategy, loops=LOOPS[:1])
+    assert (alone.accounts[LOOPS[0]], alone.paced) == (job.accounts[LOOPS[0]], True)
+
+
+def test_runs_of_different_steps_are_what_they_are_alone(tmp_path):
+    """A fit of fewer steps than the grid's waits for the others."""
+    settings = {"equal_cost": True, "seeds": 1, "generations": 2}
+    config = digits("random_subsample(candidates=2)", loops=LOOPS, **settings)
+    alone = digits("random_subsample(candidates=2)", loops=LOOPS[:1], **settings)
+    for each in (config, alone):
+        each.model.steps = 60
+    steps = [account.steps for account in grid.prepare(config).accounts.values()]
+    assert steps[0] < steps[1]
+    both = [row for row in run(config, tmp_path / "both") if row["loop"] == LOOPS[0]]
+    assert np.allclose(numbers(both), numbers(run(alone, tmp_path / "alone")), rtol=1e-4)
 
 
 def test_what_costs_nothing_keeps_its_steps():
@@ -209,7 +249,7 @@ def test_what_costs_nothing_keeps_its_steps():
 
 
 def test_what_costs_all_is_refused():
-    with pytest.raises(UserError, match=r"costs as much as all 20 optimizer steps.*equal_cost=False"):
+    with pytest.raises(UserError, match=r"costs as much as all 20 optimizer steps .*\(loop .*equal_cost=False"):
         grid.prepare(digits("verifier", equal_cost=True))
 
 
@@ -297,14 +337,67 @@ class UpperHalf(Strategy):
         return Samples(x, candidates.y), (x[:, 0] > mean).astype(jnp.float32)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NoNumbers(UpperHalf):
+    """One weight that is none, but for real samples, on which it is tried."""
+
+    def select(self, key, candidates, member, state):
+        weight = jnp.where(jnp.arange(member.shape[0]) == 3, jnp.nan, 1.0)
+        return Samples(candidates.x[0], candidates.y), weight
+
+
+def test_weights_that_are_no_numbers_end_a_run_and_are_not_drawn_with(monkeypatch, tmp_path):
+    monkeypatch.setattr("madbench.treating.try_out", lambda *_: None)
+    rows = run(digits(f"{__name__}:NoNumbers", loops=("synthetic_augmentation",), seeds=1), tmp_path / "w")
+    assert [row["status"] for row in rows] == ["ok", "diverged"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Looks(Strategy):
+    """Sees what it is given of other loops' samples."""
+
+    reads_real = True
+    candidates: int = 2
+
+    def init(self, key, real, member):
+        return real.x, member
+
+    def select(self, key, candidates, member, state):
+        return Samples(candidates.x[0], candidates.y)
+
+
+def test_what_is_there_for_other_loops_is_not_shown():
+    source = grid.prepare(digits()).source
+    treatment = treating.build(Looks(given=Given(source.shape, 10, source.bounds)), None, n_initial=128)
+    real, member = treatment.init(source, jnp.arange(source.available), jnp.uint32(0), jnp.int32(96))
+    assert (int(member.sum()), real.shape[0]) == (96, 128)
+    assert not np.asarray(real)[96:].any()
+    assert np.asarray(real)[:96].any(axis=(1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("strategy", ["verifier(by='distance',candidates=2)", "entropy_selection"])
+def test_pools_are_not_sorted_by_what_was_selected_for(strategy):
+    """A memory of several generations reads a part of each: the first half must be as good as the second."""
+    rng = np.random.default_rng(0)
+    made = build(strategy, Given((2,)))
+    x = jnp.asarray(rng.normal(size=(2, 4000 if "verifier" in strategy else 600, 2)), jnp.float32)
+    n = x.shape[1]
+    state = (Samples(jnp.zeros((1, 2)), jnp.zeros(1, jnp.int32)), jnp.ones(1, bool)) if "verifier" in strategy else ()
+    chosen = made.select(jax.random.key(0), Samples(x, jnp.zeros(n, jnp.int32)), jnp.ones(n, bool), state).x
+    first, second = (np.square(np.asarray(half)).sum(axis=1) for half in (chosen[: n // 2], chosen[n // 2 :]))
+    error = np.sqrt(first.var() / len(first) + second.var() / len(second))
+    assert abs(first.mean() - second.mean()) < 4 * error
+
+
 # ---- memorization of the pool ----------------------------------------------------------------------------------------
 
 
-def measured(pool, real, n=None):
+def measured(pool, real, n=None, weight=()):
     treatment = Treatment(Strategy(given=None), None, None, len(real))
-    whole = lambda n: jnp.int32(n)
     at = lambda positions: jnp.asarray(real)[positions % len(real)]
-    return float(treatment.memorization(jnp.asarray(pool), whole(n or len(pool)), at, whole(len(real))))
+    seed, sizes = (jnp.uint32(0), jnp.int32(1)), (jnp.int32(n or len(pool)), jnp.int32(len(real)))
+    weight = jnp.asarray(weight, jnp.float32) if len(weight) else ()
+    return float(treatment.memorization(*seed, jnp.asarray(pool), weight, at, *sizes))
 
 
 def test_copies_are_memorized_and_new_samples_are_not():
@@ -316,6 +409,9 @@ def test_copies_are_memorized_and_new_samples_are_not():
     half = np.concatenate([real[:250], new[:250]])
     assert measured(half, real) == pytest.approx(0.525, abs=0.03)
     assert measured(half, real, n=250) == 1  # what lies beyond is padding
+    assert measured(half, real, weight=np.arange(500) < 250) == 1  # nothing else is trained on
+    late = np.concatenate([rng.normal(size=(1024, 8)), real, real, real, real, real, real]).astype(np.float32)
+    assert measured(late, real) == pytest.approx(3000 / 4024, abs=0.05)  # of a large pool, any are looked at
 
 
 def test_a_set_larger_than_one_look_is_seen_whole():

@@ -35,6 +35,8 @@ class Ddpm(Denoising):
     beta_min: float = 1e-4
     beta_max: float = 0.02
 
+    level_dtype = jnp.int32
+
     def __post_init__(self):
         super().__post_init__()
         check_whole(2, timesteps=self.timesteps)

@@ -31,6 +31,7 @@ class Denoising(OneLoss):
     label_dropout: float = 0.1
 
     guidable = True
+    level_dtype = jnp.float32
     bias_meaning = "λ = 1/(1+w), w the weight of classifier-free guidance"
 
     def __post_init__(self):

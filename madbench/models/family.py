@@ -36,7 +36,9 @@ class Family(Protocol):
     Strategies ask for more, which a family may have:
       takes_weights: True where `fit` heeds the weights of a training set: by its batches, or those of `everything`.
       sampled_with: names of the state's fields that `sample` reads, of weights that can be extrapolated.
-      guidable: True where `sample` takes a `guide`, a `Guide`.
+      guidable: True where `sample` takes a `guide`, a `Guide`; `level_dtype` is then that of its noise levels.
+      takes_steps: True where `fit` heeds the steps of a training set.
+      knows_labels: True where samples have the labels that they were drawn with.
     """
 
     segments: int

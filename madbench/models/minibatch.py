@@ -46,6 +46,8 @@ class Minibatch:
     min_samples = 1
     batches = 1
     takes_weights = True
+    takes_steps = True
+    knows_labels = True
 
     def __post_init__(self):
         check_whole(1, steps=self.steps, batch_size=self.batch_size)
@@ -72,14 +74,17 @@ class Minibatch:
     def fit(self, key: jax.Array, training_set: Any, state: State) -> tuple[State, jax.Array]:
         """`steps / segments` optimizer steps, or as many as the plan asks for."""
         a_step = self.batches * self.batch_size
-        total = jnp.ceil(self.epochs * training_set.size / a_step) if self.epochs else self.steps
+        own = getattr(training_set, "steps", None)
+        total = (
+            jnp.ceil(self.epochs * training_set.size / a_step) if self.epochs else self.steps if own is None else own
+        )
 
         def one(state, _):
             batch = training_set.batch(state.step, self.batches * self.batch_size)
             rate = self.rate((state.step + 0.5) / total)  # at the middle of the step, so that one step alone learns
             new, loss = self.step(jax.random.fold_in(key, state.step), batch, state, rate)
             new = new._replace(step=state.step + 1)
-            if self.epochs:  # a smaller set's fit is over sooner; it waits for the others
+            if self.epochs or own is not None:  # a shorter fit is over sooner; it waits for the others
                 new = jax.tree.map(lambda a, b: jnp.where(state.step < total, a, b), new, state)
             return new, loss
 

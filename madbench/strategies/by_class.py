@@ -21,7 +21,7 @@ def best(candidates: Samples, score: jax.Array, member: jax.Array, classes: int)
       member: bool `[n]`; candidates for other places are taken for those places alone.
       classes: of the data; 0 where there are none.
     """
-    return chosen(candidates, lambda places: _ranked(score[:, places], member[places]), classes)
+    return chosen(candidates, lambda places: _ranked(score[:, places], member[places]), member, classes)
 
 
 def _ranked(score: jax.Array, member: jax.Array) -> jax.Array:
@@ -30,12 +30,17 @@ def _ranked(score: jax.Array, member: jax.Array) -> jax.Array:
     return jnp.argsort(-own.ravel(), stable=True)[: member.shape[0]]
 
 
-def chosen(candidates: Samples, choose: Callable[[slice], jax.Array], classes: int) -> Samples:
-    """The samples that `choose` picks, class by class.
+def chosen(candidates: Samples, choose: Callable[[slice], jax.Array], member: jax.Array, classes: int) -> Samples:
+    """The samples that `choose` picks, class by class, in the order in which they were drawn.
+
+    A pool is read like a stream (`loops.compose`), a part of it at a time: were it sorted by what was chosen for, the
+    first training set would get the best, and the next one the rest.
 
     Args:
       candidates: as in `Strategy.select`.
-      choose: the m places of a class, a slice, to indices `[m]` into its candidates, `[candidates, m]` flattened.
+      choose: the m places of a class, a slice, to indices `[m]` into its candidates, `[candidates, m]` flattened; for
+        the run's own places first.
+      member: as in `Strategy.select`.
       classes: of the data; 0 where there are none.
     """
     n, x = candidates.y.shape[0], candidates.x
@@ -43,5 +48,8 @@ def chosen(candidates: Samples, choose: Callable[[slice], jax.Array], classes: i
     for label in range(min(max(classes, 1), n)):
         places = slice(label, None, max(classes, 1))
         own = x[:, places].reshape(-1, *x.shape[2:])
-        out = out.at[places].set(own[choose(places)])
+        index, count = choose(places), member[places].sum()
+        is_own = jnp.arange(index.shape[0]) < count
+        index = index[jnp.argsort(jnp.where(is_own, index, index + own.shape[0]), stable=True)]
+        out = out.at[places].set(own[index])
     return Samples(out, candidates.y)

@@ -41,7 +41,7 @@ class EntropySelection(Strategy):
             known = jnp.broadcast_to(known, (self.candidates, n)).ravel()
             return farthest(own.reshape(self.candidates * n, -1), known, n)
 
-        return by_class.chosen(candidates, choose, self.given.num_classes)
+        return by_class.chosen(candidates, choose, member, self.given.num_classes)
 
 
 def farthest(x: jax.Array, member: jax.Array, k: int) -> jax.Array:

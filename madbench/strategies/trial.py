@@ -21,6 +21,10 @@ _NEEDS = {
 }
 
 
+_PRODUCTS = ("dot_general", "conv_general_dilated")  # those that `cost` counts
+_UNSEEN = ("pallas_call", "custom_call", "ffi_call")  # what may hold any
+
+
 def check(
     strategy: Strategy,
     name: str,
@@ -64,7 +68,8 @@ def check(
             raise UserError(f"{where}: extrapolate must return arrays of the shapes and types of `fitted`")
     if has(strategy, "guide"):
         x = _shape((3, *strategy.given.shape))
-        found = _called(where, "guide", strategy.guide, x, x if strategy.extra_fit else None, x, _shape(()), state)
+        level = _shape((), family.level_dtype)
+        found = _called(where, "guide", strategy.guide, x, x if strategy.extra_fit else None, x, level, state)
         _expect(where, "guide", found, x)
 
 
@@ -147,9 +152,13 @@ def _called(where: str, hook: str, function: Callable, *arguments: Any) -> Any:
     except Exception as error:
         raise UserError(f"{where}: {hook} fails: {said(error)}") from error
     within = list(_primitives(program.jaxpr))
-    if called := [name for name, _ in within if name in ("pure_callback", "io_callback")]:
+    if called := [name for name, _ in within if name.endswith("callback")]:
         raise UserError(f"{where}: {hook} calls back to Python ({called[0]}), which no compiled program can count")
-    if any(name == "dot_general" and endless for name, endless in within):
+    if program.effects:
+        raise UserError(f"{where}: {hook} does more than to compute what it returns ({next(iter(program.effects))})")
+    if unseen := [name for name, _ in within if name in _UNSEEN or name.startswith("ragged_dot")]:
+        raise UserError(f"{where}: {hook} computes with {unseen[0]}, of which no cost can be read off")
+    if any(name in _PRODUCTS and endless for name, endless in within):
         raise UserError(
             f"{where}: {hook} has matrix products in a loop of unknown length (while_loop), which cannot be counted; "
             "use jax.lax.scan, or fori_loop with fixed ends"

@@ -33,6 +33,7 @@ class StreamedSet:
     Attributes:
       batches: of steps `first`, `first` + 1, ….
       first, size: int32 scalars.
+      steps: as in `TrainingSet`.
       source, order: as in `TrainingSet`.
     """
 
@@ -41,6 +42,7 @@ class StreamedSet:
     size: jax.Array
     source: Any
     order: Any
+    steps: Any = None
 
     def batch(self, step: jax.Array, n: int) -> Samples:
         rows, address = jax.tree.map(lambda a: a[step - self.first], self.batches)
@@ -77,7 +79,9 @@ class StreamedGeneration(Generation):
     def fit(self, shared: Shared, cell: Cell, carry: tuple[Work, Batches], t: jax.Array) -> tuple[Work, jax.Array]:
         """As many steps as there are batches; also the loss curve."""
         work, batches = carry
-        training_set = StreamedSet(batches, work.state.step, work.size, shared.source, work.order)
+        training_set = StreamedSet(
+            batches, work.state.step, work.size, shared.source, work.order, cell.pace.fit if cell.pace else None
+        )
         state, curve = self.family.fit(self._fit_key(cell, t), training_set, work.state)
         return work._replace(state=state), curve
 
