@@ -150,7 +150,7 @@ class Treatment:
     def select(
         self, seed: jax.Array, t: jax.Array, first: Samples, n: jax.Array, state: Any, draw: Callable
     ) -> tuple[Pool, jax.Array]:
-        """The pool of a generation, and whether all candidates were finite.
+        """The pool of a generation, and whether all candidates were finite, and weights are weights.
 
         Args:
           seed: of the run.
@@ -171,7 +171,10 @@ class Treatment:
         x = jnp.where(seen, x, 0)  # nobody has paid for what is drawn for other loops
         y = first.y if self.strategy.given.num_classes else jnp.zeros_like(first.y)
         samples, *weight = self._select(key_for(seed, t, Role.SELECT), Samples(x, y), member, state)
-        passed = jnp.sum(member & (weight[0] > 0)) if weight else n
+        passed = n
+        if weight:
+            passed = jnp.sum(member & ~(weight[0] <= 0))  # what is no number is no filter: the run ends for it
+            good &= jnp.all(jnp.isfinite(weight[0]) & (weight[0] >= 0) | ~member)
         return Pool(samples, weight[0] if weight else (), passed.astype(jnp.int32)), good
 
     def memorization(
