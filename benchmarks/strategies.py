@@ -113,7 +113,8 @@ def _values(workdir: pathlib.Path) -> np.ndarray:
     rows = [row for row in results.load(workdir).rows if row["generation"] > 1]
     rows.sort(key=lambda row: (row["loop"], row["bias"], row["seed"], row["generation"]))
     generations = len({row["generation"] for row in rows})
-    each = [[np.log(row["fd"]), row["precision"], row["recall"]] for row in rows]
+    number = lambda value: np.nan if value is None else value  # of runs that diverged
+    each = [[np.log(number(row["fd"])), number(row["precision"]), number(row["recall"])] for row in rows]
     return np.array(each).reshape(-1, generations, 3)
 
 

@@ -1,4 +1,4 @@
-"""Strategies against collapse, on equal terms: one strategy through three loops x two λ x five seeds, eight generations.
+"""Strategies against collapse, on equal terms: one through three loops x two λ x five seeds, eight generations.
 
     madbench run --config=configs/strategies.py --workdir=runs/none                                     diffusion
     madbench run --config=configs/strategies.py --workdir=runs/sims --config.strategy='sims(weight=0.5)'

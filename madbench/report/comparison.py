@@ -199,9 +199,10 @@ def measure(found: np.ndarray, info: MetricInfo) -> Effect:
 
 
 def p_value(x: np.ndarray) -> float:
-    """Two-sided one-sample t-test of mean 0. Values that are all equal leave no doubt about it."""
+    """Two-sided one-sample t-test of mean 0. Of values that are all equal, which shares of few samples can be, the sign
+    test's: without a spread, t would be infinite, and three seeds certain."""
     if np.ptp(x) == 0:
-        return 1.0 if x[0] == 0 else 0.0
+        return 1.0 if x[0] == 0 else 2.0 ** (1 - x.size)
     t = abs(x.mean()) / (x.std(ddof=1) / math.sqrt(x.size))
     return float(2 * special.stdtr(x.size - 1, -t))
 

@@ -6,7 +6,7 @@ arXiv 2407.09499, section 2.1: among x_1 … x_K the chosen one is x_k with the 
 
   H(x) = E[K exp r(x) / (exp r(x) + Σ_{j<K} exp r(x_j))],    H -> exp r(x) / E exp r  for K -> ∞    (lemma 2.1, 2.2):
 
-the expected reward rises and its variance falls to 0 in a fully synthetic loop, and real data hold both.
+in a fully synthetic loop the expected exp r rises and its variance falls to 0, and real data hold both (section 2).
 
 Rewards:
   confidence   `scale` times log p(label | sample) of a classifier of the real samples of generation 1 (the paper's

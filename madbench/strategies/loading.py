@@ -66,7 +66,7 @@ def build(text: str, given: Given) -> Strategy:
         raise UserError(f"{where}: {said(error)}") from error
     _check_declarations(found, declared, where)
     if not refusal and found.needs_labels and not given.num_classes:
-        refusal = "it needs class labels, and these data have none"
+        refusal = "it needs class labels, and these data, or this model, have none"
     if refusal:
         raise UserError(f"{where}: {refusal}")
     return found

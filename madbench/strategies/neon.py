@@ -4,10 +4,11 @@ Source: Alemohammad et al. 2025, "Neon: Negative Extrapolation From Self-Trainin
 arXiv 2510.03597, algorithm 1: θ_Neon = (1+w) θ_r - w θ_s, θ_s being θ_r after a short fine-tuning on its own samples.
 
 Setting: the paper's θ_r is trained on real data alone, once. Here every generation is extrapolated, whatever it was
-trained on, and its samples feed the next. The extrapolated weights are those that samples are drawn with: of diffusion,
-VAE and flow the average of the weights, of the GAN the generator's average and w̄, of a Gaussian mean and covariance,
-whose negative eigenvalues count as 0. The fine-tuning sees as many samples as the loop has initial ones, drawn at the
-run's λ; the paper's guidance during it is λ's.
+trained on, and its samples feed the next; where a loop fine-tunes, the next generation goes on from weights that were
+not extrapolated. The paper has diffusion, flow-matching, autoregressive and moment-matching models; VAE, GAN and
+Gaussian are ours. θ is what samples are drawn with: of diffusion, VAE and flow the average of the weights, of the GAN
+the generator's average and w̄, of a Gaussian mean and covariance, whose negative eigenvalues count as 0. The fine-tuning
+begins there and sees as many samples as the loop has initial ones, drawn at the run's λ.
 """
 
 import dataclasses
