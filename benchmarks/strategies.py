@@ -20,37 +20,24 @@ import sys
 import numpy as np
 from absl import app, flags
 
-from madbench import experiment, results
+from madbench import commands, experiment, grid, results
 from madbench.job_config import read_config
 
 HERE = pathlib.Path(__file__).resolve().parent
 CONFIG = HERE.parent / "configs" / "strategies.py"
 
-CHOSEN = {
-    "diffusion": (
-        "golden_ratio",
-        "golden_ratio(weight=0.8)",
-        "neon(weight=1.0,extra_fit=0.1,extra_rate=0.1)",
-        "sims(weight=1.0,extra_fit=0.1)",
-        "verifier(candidates=2)",
-        "verifier(by='distance',candidates=2)",
-        "projection(strength=2.0,clusters=32)",
-        "random_subsample(candidates=2)",
-        "k_choice(candidates=2,scale=4.0)",
-        "entropy_selection(candidates=2)",
-    ),
-    "gan": (
-        "golden_ratio",
-        "golden_ratio(weight=0.8)",
-        "neon(weight=1.0,extra_fit=0.1,extra_rate=0.1)",
-        "verifier(candidates=2)",
-        "verifier(by='distance',candidates=2)",
-        "projection(strength=2.0,clusters=32)",
-        "random_subsample(candidates=2)",
-        "k_choice(candidates=2,scale=4.0)",
-        "entropy_selection(candidates=2)",
-    ),
-}
+_OF_ANY = (
+    "golden_ratio",
+    "golden_ratio(weight=0.8)",
+    "neon(weight=1.0,extra_fit=0.1,extra_rate=0.1)",
+    "verifier(candidates=2)",
+    "verifier(by='distance',candidates=2)",
+    "projection(strength=2.0,clusters=32)",
+    "random_subsample(candidates=2)",
+    "k_choice(candidates=2,scale=4.0)",
+    "entropy_selection(candidates=2)",
+)
+CHOSEN = {"diffusion": (*_OF_ANY, "sims(weight=1.0,extra_fit=0.1)"), "gan": _OF_ANY}
 _NEON = tuple(
     f"neon(weight={w},extra_fit=0.1,extra_rate={r})"
     for w, r in ((0.25, 0.1), (1.0, 0.1), (2.0, 0.1), (3.0, 0.1), (0.25, 0.5), (0.5, 0.5))
@@ -118,10 +105,11 @@ def _values(workdir: pathlib.Path) -> np.ndarray:
     return np.array(each).reshape(-1, generations, 3)
 
 
-def costs(workdir: pathlib.Path, plain: pathlib.Path) -> bool:
-    """Whether a strategy's generations had to give up steps: its timing has fewer of them than none's."""
-    steps = lambda path: next(iter(results.read_rows(path / "timing.jsonl")))["steps"]
-    return steps(workdir) < steps(plain)
+def pays(strategy: str) -> bool:
+    """Whether a strategy gives up optimizer steps at equal cost."""
+    config = read_config(f"{CONFIG}:{_FAMILY.value}")
+    config.strategy = strategy
+    return grid.prepare(config).paced
 
 
 def main(argv) -> None:
@@ -130,10 +118,10 @@ def main(argv) -> None:
     if _SEARCH.value:
         return search(folder)
     chosen = [s for s in CHOSEN[_FAMILY.value] if not _ONLY.value or s.partition("(")[0] in _ONLY.value]
-    plain = run("none", True, folder)
-    dear = [strategy for strategy in chosen if costs(run(strategy, True, folder), plain)]
-    for strategy in dear if not _EQUAL_COST.value else ():
-        run(strategy, False, folder)
+    workdirs = [run("none", True, folder), *(run(strategy, True, folder) for strategy in chosen)]
+    if not _EQUAL_COST.value:
+        workdirs += [run(strategy, False, folder) for strategy in chosen if pays(strategy)]
+    commands.compare(["compare", *map(str, workdirs), f"--out={folder / 'comparison'}"])
     return None
 
 

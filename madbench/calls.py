@@ -30,6 +30,11 @@ def read_call(text: Any) -> tuple[str, dict[str, Any]]:
     raise ValueError(f"the settings of {text!r} cannot be read")
 
 
+def spelled(name: str, settings: dict[str, Any]) -> str:
+    """A call as text, in one spelling: `spelled(*read_call(text))` is the same for every text of one call."""
+    return f"{name}({','.join(f'{key}={value!r}' for key, value in settings.items())})" if settings else name
+
+
 def canonical(text: str) -> str:
     """The same text however it was spaced: what tables and files call the thing."""
     return "".join(text.split())

@@ -7,9 +7,10 @@ from typing import Any
 from ml_collections import config_dict
 
 from madbench import data, loops, models
-from madbench.calls import canonical, read_call
+from madbench.calls import read_call, spelled
 from madbench.checks import check_whole
 from madbench.errors import UserError
+from madbench.results import NO_STRATEGY
 
 MOST_SEEDS = 100_000  # more is a seed that was meant, not a count
 
@@ -159,6 +160,7 @@ def resolve(config: config_dict.ConfigDict) -> dict[str, Any]:
         if type(value) is not bool:
             raise UserError(f"config.{name} must be True or False, not {value!r}")
     plain["strategy"] = _strategy(plain["strategy"])
+    plain["equal_cost"] |= plain["strategy"] == NO_STRATEGY  # which costs nothing that could be paid
     if not isinstance(plain["task"], str) or not plain["task"]:
         raise UserError("config.task must be a name")
     return plain
@@ -190,12 +192,11 @@ def _no_repeats(values: list, name: str, what: str) -> None:
 def _strategy(value: Any) -> str:
     """In one spelling; whether there is such a strategy, and whether it takes these settings, is seen with the data."""
     try:
-        read_call(value)
+        return spelled(*read_call(value))
     except ValueError:
         raise UserError(
             f'config.strategy={value!r}: write a name, with settings where wanted: "sims(weight=1)"'
         ) from None
-    return canonical(value)
 
 
 def _loop_texts(value: Any) -> list[str]:

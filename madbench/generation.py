@@ -1,4 +1,7 @@
-"""One generation of one run: begin, fit, finish, evaluate. Pure functions that the fleet maps over a whole grid."""
+"""One generation of one run: begin, fit, refine where a strategy fits twice, finish, evaluate.
+
+Pure functions that the fleet maps over a whole grid.
+"""
 
 import dataclasses
 import math
@@ -8,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from madbench import loops
+from madbench import loops, pool_copies
 from madbench.metrics import Comparison, Evaluator, Training
 from madbench.models import Family, Guide
 from madbench.randomness import Role, key_for
@@ -187,8 +190,11 @@ class Generation:
     def finish(self, shared: Shared, cell: Cell, carry: tuple[Kept, Work], t: jax.Array) -> tuple[Kept, dict]:
         """Draws the generation's synthetic samples once: the memory keeps the first of them, the metrics see as many.
 
+        A strategy that selects draws more for the memory, of what the metrics do not see.
+
         Returns:
-          (kept, {"seen", "n_real", "n_synthetic", "alive"}), of images the fixed-noise "grid" [n_grid, *shape], and
+          (kept, {"seen", "n_real", "n_synthetic", "n_real_seen", "alive"}), with a strategy that selects "n_passed",
+          with one that changes the pool "pool_memorization"; of images the fixed-noise "grid" [n_grid, *shape], and
           where they are kept "samples" [n_samples, *shape], as they are stored: those that the metrics see.
         """
         kept, work = carry
@@ -301,11 +307,11 @@ class Generation:
         return kept._replace(alive=alive, weight=weight), pool.samples._replace(x=x)
 
     def _memorization(self, shared, cell, work, samples, weight, t) -> jax.Array:
-        """Of what enters the pool; see `Treatment.memorization`."""
+        """Of what enters the pool; see `pool_copies`."""
         x = decode(samples.x[: self.shapes.rows])
         real = lambda positions: shared.source.at(work.order, positions).x
         sizes = (cell.loop.n_synthetic, cell.loop.n_initial)
-        return self.treatment.memorization(cell.seed, t, x, weight, real, *sizes)
+        return pool_copies.memorization(cell.seed, t, x, weight, real, *sizes, self.treatment.n_initial)
 
     @property
     def n_drawn(self) -> int:
@@ -325,8 +331,8 @@ class Generation:
 
     def _training(self, shared: Shared, training_set: TrainingSet) -> Training:
         """Padding is 0 before it is seen, so that it cannot be the one feature that is not finite."""
-        samples, weight = training_set.everything()
-        return Training(self._features(shared, samples.x), weight.sum().astype(jnp.int32))
+        samples, _ = training_set.everything()
+        return Training(self._features(shared, samples.x), training_set.size)
 
     def _training_set(self, shared: Shared, cell: Cell, kept: Kept, work: Work, t: jax.Array) -> TrainingSet:
         key = key_for(cell.seed, t, Role.BATCH)

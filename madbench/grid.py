@@ -34,7 +34,8 @@ class Job:
       family: the model family, for the plan's groups of devices.
       generation: what the fleet maps.
       plan: how runs are laid on devices.
-      costs: `cost.Cost` of one run by phase, of one call: begin, fit (a segment), finish, evaluate.
+      costs: `cost.Cost` of one run by phase, of one call: begin, fit (a segment), where a strategy fits twice refine,
+        finish, evaluate.
       notes: for the user, one line each.
       feature_dim: numbers in a sample's features.
       whole: the runs of the whole grid.
@@ -214,10 +215,10 @@ def prepare(
     accounts, steps_of = count(None, family), {}
     treat = functools.partial(treating.build, strategy, n_initial=max(loop.n_initial for loop in parsed))
     if (treatment := treat(family)) is not None:
-        treating.check(treatment, plain, parsed, source)
+        treating.check(treatment, plain, parsed)
         before, accounts = accounts, count(treatment, family)
         if plain["equal_cost"]:
-            steps_of, told = treating.affordable(treatment, plain, source, before, accounts, over)
+            steps_of, told = treating.affordable(treatment, plain, before, accounts, over)
             notes += told
         if steps_of:
             share = strategy.extra_fit
@@ -231,7 +232,7 @@ def prepare(
     per_run, common = _memory(generation, source, costs), cost.tree_bytes(source)
     steps = 0
     setting = plain["fleet"]["streaming"] if streamed is None else "always" if streamed else "never"
-    if streaming.streams(setting, family, common + per_run, machine.memory, treating.resident(treat(family))):
+    if streaming.streams(setting, family, common + per_run, machine.memory, treating.resident(generation.treatment)):
         generation, steps = streaming.streamed(generation), streaming.steps_at_once(family, source)
         shapes = _inputs(source.without_images(), runs[0], feature_dim, bool(steps_of))
         costs = streaming.costs(generation, source, shapes, costs, steps)

@@ -42,7 +42,7 @@ def make(
                 status="ok" if alive else "diverged",
                 account={
                     "strategy": job.config["strategy"],
-                    "equal_cost": job.config["equal_cost"] or job.generation.treatment is None,
+                    "equal_cost": job.config["equal_cost"],
                     "flops": account.flops(generation),
                     "n_real_seen": int(out["n_real_seen"][i]),
                     "extra_parameters": account.parameters,

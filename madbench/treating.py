@@ -52,7 +52,7 @@ def _tuner(strategy: Strategy, family: Family) -> Family | None:
     return dataclasses.replace(family, **changes | ({"epochs": 0.0} if "epochs" in fields else {}))
 
 
-def check(treatment: Treatment, config: dict[str, Any], loops: list[Loop], source: Any) -> None:
+def check(treatment: Treatment, config: dict[str, Any], loops: list[Loop]) -> None:
     """Tries the hooks on shapes, and weights on the training sets of all loops.
 
     Raises:
@@ -120,7 +120,6 @@ def _real_candidates(strategy: Strategy, source: Any) -> tuple[Samples, jax.Arra
 def affordable(
     treatment: Treatment,
     config: dict[str, Any],
-    source: Any,
     plain: dict[str, accounting.Account],
     treated: dict[str, accounting.Account],
     generations: int,
@@ -130,7 +129,6 @@ def affordable(
     Args:
       treatment: of the strategy.
       config: resolved.
-      source: of real samples.
       plain, treated: accounts without and with it, by loop, with all steps.
       generations: over which what is made once is spread.
 
@@ -142,11 +140,9 @@ def affordable(
     if not whole:
         exact = "fits of this model are exact: there are no optimizer steps that it could give up, and it costs more"
         costs_more = any(treated[loop].flops(1) > plain[loop].flops(1) for loop in plain)
-        return {}, [f"{name}: {exact}"] if costs_more or treatment.strategy.candidates > 1 else []
+        return {}, [f"{name}: {exact}"] if costs_more else []
     share = treatment.strategy.extra_fit
     steps = {loop: accounting.affordable(plain[loop], treated[loop], share, generations) for loop in plain}
-    if not getattr(family, "takes_steps", False):  # all runs of such a family have the same
-        steps = dict.fromkeys(steps, min(steps.values()))
     if min(steps.values()) < 1:
         loop = min(steps, key=steps.get)
         raise UserError(
@@ -155,6 +151,11 @@ def affordable(
         )
     if min(steps.values()) == whole:
         return {}, []
+    if not getattr(family, "takes_steps", False):
+        raise UserError(
+            f"config.strategy={name!r} pays for what it costs in optimizer steps, and {config['model']['family']} "
+            "cannot have others in each loop; set config.equal_cost=False"
+        )
     if config["model"].get("epochs"):
         raise UserError(
             f"config.strategy={name!r} pays for what it costs in optimizer steps, and config.model.epochs sets those; "

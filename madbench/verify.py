@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from madbench import __version__, display, experiment, grid, methods, results
+from madbench import __version__, display, experiment, grid, results, verify_method
 from madbench import config as configs
 from madbench.errors import UserError
 from madbench.leaderboard import agreement, checks, leaning, submission
@@ -106,7 +106,7 @@ def run(
         "rule": agreement.rule(given.result.environment, report["device"]),
     }
     report["samples"] = "recomputed" if given.samples else "left out"
-    report["barred"] = barred = methods.barred(given, allow_code, cache) if pairs else ""
+    report["barred"] = barred = verify_method.barred(given, allow_code, cache) if pairs else ""
     pairs = 0 if barred else pairs
     chosen = choose(task.runs, task.config["generations"], pairs, until, f"{report['submission_sha256']} {seed}")
     if not chosen and not given.samples:
@@ -241,12 +241,12 @@ def _rerun(
     The runs are one small fleet in the shapes of the whole grid, so that they meet the numbers of the submission's.
     """
     last, task = max(pair[-1] for pair in chosen), given.task
-    config = configs.from_plain(methods.config(given) | {"generations": last, "n_grid": 0, "keep_checkpoints": 1})
+    config = configs.from_plain(verify_method.config(given) | {"generations": last, "n_grid": 0, "keep_checkpoints": 1})
     how = {"only": [pair[:3] for pair in chosen], "spread": task.config["generations"]}
     with tempfile.TemporaryDirectory(prefix="madbench-verify-") as folder:
         experiment.run(config, folder, cache=cache, show=show, **how)
         found = list(results.read_rows(pathlib.Path(folder) / "metrics.jsonl"))
-        reason = methods.misdescribed(given, pathlib.Path(folder))
+        reason = verify_method.misdescribed(given, pathlib.Path(folder))
     label = found[0]["features"]
     if label != task.evaluator["features"]:
         raise UserError(f"{task.id} is measured with features {task.evaluator['features']}, and here they are {label}")
@@ -257,7 +257,7 @@ def _rerun(
         where = dict(zip(results.PLACE, key, strict=True))
         limits = agreement.rerun(task, rule, key[:2], key[3], rows.values())
         lines += agreement.judge({"what": "re-run"} | where, kinds, rows.get(key), row, limits)
-        lines += methods.accounts(where, given, rule, rows.get(key), row, rows.values())
+        lines += verify_method.accounts(where, given, rule, rows.get(key), row, rows.values())
     return lines, reason
 
 

@@ -38,6 +38,7 @@ BUDGET = {"steps": 50, "flops": {"fully_synthetic": 7000, "fresh_data(n_fresh=10
 SIMS = {
     "name": "sims(weight=2.0)",
     "equal_cost": True,
+    "reads_real": False,
     "settings": {"weight": 2.0, "extra_fit": 0.5, "extra_rate": 0.5},
     "consumes": ["a second fit, 0.5 of the first", "more network evaluations in each step of the sampler"],
     "cite": "Alemohammad et al. 2024, arXiv 2408.16333",
@@ -45,11 +46,12 @@ SIMS = {
 COPIER = {
     "name": "my_package.my_module:Copier",
     "equal_cost": True,
+    "reads_real": True,
     "settings": {},
     "consumes": ["the real samples of generation 1"],
     "cite": "",
 }
-NONE = {"name": "none", "equal_cost": True, "settings": {}, "consumes": [], "cite": ""}
+NONE = {"name": "none", "equal_cost": True, "reads_real": False, "settings": {}, "consumes": [], "cite": ""}
 # Of generation 1 over reference runs, by λ: mean and standard deviation, of the logarithm where it is a distance.
 BAND = {
     1.0: {"fd": (-1.0, 0.1), "precision": (0.85, 0.05), "recall": (0.8, 0.05)},
@@ -153,7 +155,7 @@ def rows(task: tasks.Task, strategy: dict = NONE) -> list[dict]:
     the above, it costs a little less than the budget; that of `COPIER` copies 9 of 10 samples.
     """
     is_none, is_copier = strategy["name"] == "none", strategy["name"].startswith(COPIER["name"])
-    reads_real = strategy["consumes"][:1] == COPIER["consumes"]
+    reads_real = strategy["reads_real"]
     found = []
     for generation in range(1, task.config["generations"] + 1):
         for cell in task.cells:

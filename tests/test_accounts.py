@@ -51,7 +51,7 @@ def test_a_cell_has_a_strategy_and_a_budget():
 )
 def test_without_a_strategy_there_is_no_budget(said, expected):
     """So that rows of none are one cell whatever the config said; and nothing in a row can fail."""
-    assert verdict.treatment(said) == expected
+    assert verdict.strategy_of(said) == expected
 
 
 def test_planned_cells_are_those_of_the_rows():

@@ -12,7 +12,7 @@ import madbench
 
 ROOT = pathlib.Path(madbench.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-BASEMENT = {"samples", "randomness", "errors", "checks", "registry", "units", "calls", "tabular"}
+BASEMENT = {"samples", "randomness", "errors", "checks", "registry", "units", "calls", "tabular", "strategy_names"}
 GROUND_FLOOR = {"loops", "training_set", "networks", "metrics", "data", "results"}
 READERS = {"report", "verdict", "results", "leaderboard"}
 ACCELERATOR = {"jax", "jaxlib", "flax", "optax", "orbax"}
@@ -119,7 +119,7 @@ def test_machinery_knows_no_science(name):
 @pytest.mark.parametrize("name", in_rooms(READERS))
 def test_readers_of_results_import_no_accelerator_and_no_model(name):
     assert not {m.split(".")[0] for m in IMPORTS[name]} & ACCELERATOR
-    assert rooms_used(name) <= READERS | {"errors", "calls", "tabular"}
+    assert rooms_used(name) <= READERS | {"errors", "calls", "tabular", "strategy_names"}
 
 
 def test_a_report_knows_the_tasks_and_nothing_else_of_the_leaderboard():

@@ -148,7 +148,7 @@ def test_a_strategy_that_changes_nothing_is_no_finding():
         assert {(e.mean, e.p_value, e.finding) for e in trial.effects.values()} == {(0.0, 1.0, "")}
 
 
-def test_differences_without_spread_leave_no_doubt():
+def test_differences_without_spread_are_judged_by_their_signs():
     assert comparison.p_value(np.full(3, -0.5)) == 0.25  # of the sign test
     assert comparison.p_value(np.zeros(3)) == 1.0
 

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from gaussian_loops import drive
 
-from madbench import experiment, grid, results, treating
+from madbench import experiment, grid, pool_copies, results, treating
 from madbench.config import base
 from madbench.errors import UserError
 from madbench.models.family import Given
 from madbench.samples import Samples
 from madbench.strategies import Strategy, build
-from madbench.treatment import Treatment
 
 METRICS = ("fd", "precision", "recall")
 
@@ -394,11 +393,10 @@ def test_pools_are_not_sorted_by_what_was_selected_for(strategy):
 
 
 def measured(pool, real, n=None, weight=()):
-    treatment = Treatment(Strategy(given=None), None, None, len(real))
     at = lambda positions: jnp.asarray(real)[positions % len(real)]
     seed, sizes = (jnp.uint32(0), jnp.int32(1)), (jnp.int32(n or len(pool)), jnp.int32(len(real)))
     weight = jnp.asarray(weight, jnp.float32) if len(weight) else ()
-    return float(treatment.memorization(*seed, jnp.asarray(pool), weight, at, *sizes))
+    return float(pool_copies.memorization(*seed, jnp.asarray(pool), weight, at, *sizes, len(real)))
 
 
 def test_copies_are_memorized_and_new_samples_are_not():

@@ -18,7 +18,14 @@ from madbench.leaderboard.tasks import Task
 # where λ is smaller, samples draw together near a few real ones: on the Gaussian task those of a choice by chance end
 # at 100 % and begin at 5 %. Of the quarter that is nearest to real samples, 22 % are so in generation 1.)
 COPIES = 0.5
-UNTOLD = {"name": "none", "equal_cost": True, "settings": {}, "consumes": [], "cite": ""}  # of an older reference.json
+UNTOLD = {  # of an older reference.json
+    "name": "none",
+    "equal_cost": True,
+    "reads_real": False,
+    "settings": {},
+    "consumes": [],
+    "cite": "",
+}
 COPIED = (
     f"{COPIES:.0%} or more of what it let into its pool in generation 1 lies as near to the real samples that it began "
     "with as the closest 5 % of these lie to each other, as copies do."

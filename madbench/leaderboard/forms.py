@@ -15,22 +15,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from madbench import results
-from madbench.calls import canonical, read_call
+from madbench.calls import read_call, spelled
 from madbench.leaderboard.files import shown
+from madbench.strategy_names import STRATEGIES
 
 SCHEMA = 2  # of submission.json
-# Against collapse, that a submission can name: those of madbench, which `madbench.strategies` has (a test compares).
-METHODS = (
-    "none",
-    "random_subsample",
-    "verifier",
-    "k_choice",
-    "projection",
-    "entropy_selection",
-    "golden_ratio",
-    "sims",
-    "neon",
-)
+# Against collapse, that a submission can name: those of madbench; or a class of somebody else's.
+METHODS = tuple(STRATEGIES)
 LONGEST = 200  # characters of a text for people
 _MOST_MARKS = 4  # on one letter: no script needs more
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?=[A-Za-z0-9])){0,59}")
@@ -145,10 +136,17 @@ def _is_method(value: Any) -> bool:
 
 def _is_strategy(value: Any) -> bool:
     """In the one spelling that a resolved config has; "<" and ">" are in no setting that anybody needs."""
-    if not is_line(value) or set("<>") & set(value) or value != canonical(value):
+    if not is_line(value) or set("<>") & set(value) or value != _spelling(value):
         return False
     method = method_of(value)
     return _is_method(method) and (method != results.NO_STRATEGY or value == method)
+
+
+def _spelling(value: str) -> str:
+    try:
+        return spelled(*read_call(value))
+    except ValueError:
+        return ""
 
 
 def _is_setting(value: Any) -> bool:
@@ -254,6 +252,7 @@ TIMING = {
 _DESCRIBED = {
     "name": STRATEGY,
     "equal_cost": BOOL,
+    "reads_real": BOOL,
     "settings": Each(Is(f"a number, a line, true, false, null, or a list of at most {_LISTED} of these", _is_setting)),
     "consumes": Is(
         f"a list of at most {_LISTED} lines",

@@ -16,7 +16,6 @@ from madbench.leaderboard.submission import Submission, refusal
 
 # Relative: whole steps and whole FLOPs. Far less than one step of a fit.
 _ROUNDING = 1e-4
-_READS_REAL = "the real samples of generation 1"  # as `strategies.describe` says it
 
 
 def method(s: Submission) -> None:
@@ -108,7 +107,7 @@ def _check_same(rows: list[dict[str, Any]]) -> None:
 
 def _check_row(s: Submission, row: dict[str, Any]) -> None:
     begun = next(c["settings"]["n_initial"] for c in s.task.cells if c["loop"] == row["loop"])
-    reads = _READS_REAL in s.result.reference.get("strategy", costs.UNTOLD)["consumes"]
+    reads = s.result.reference.get("strategy", costs.UNTOLD)["reads_real"]
     low, high = (max(row["n_real"], begun), row["n_real"] + begun) if reads else (row["n_real"], row["n_real"])
     if not low <= row["n_real_seen"] <= high:
         most = f"{low:,} to {high:,}" if reads else f"the {high:,} of its training set"

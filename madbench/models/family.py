@@ -37,7 +37,8 @@ class Family(Protocol):
       takes_weights: True where `fit` heeds the weights of a training set: by its batches, or those of `everything`.
       sampled_with: names of the state's fields that `sample` reads, of weights that can be extrapolated.
       guidable: True where `sample` takes a `guide`, a `Guide`; `level_dtype` is then that of its noise levels.
-      takes_steps: True where `fit` heeds the steps of a training set.
+      takes_steps: True where `fit` heeds the steps of a training set. A second fit also asks that the family is a
+        dataclass with the fields `steps`, `learning_rate` and `given`.
       knows_labels: True where samples have the labels that they were drawn with.
     """
 

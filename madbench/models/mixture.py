@@ -126,7 +126,7 @@ def plus_plus(key: jax.Array, x: jax.Array, weight: jax.Array, k: int) -> jax.Ar
     Args:
       key: of the draws.
       x: float32 `[n, d]`.
-      weight: float32 `[n]`, 1 for members and 0 for padding, which comes last.
+      weight: float32 `[n]`, 0 for padding, which comes last; members are drawn in proportion.
       k: centres.
     """
     n, trials = x.shape[0], 2 + int(math.log(k))

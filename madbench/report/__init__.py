@@ -1,7 +1,7 @@
 """Tables and pictures, made from results alone: no model, no accelerator. Here: what they have in common."""
 
 from madbench.results import Result, ResultError
-from madbench.verdict import Cell, treatment
+from madbench.verdict import Cell, strategy_of
 
 
 def planned(result: Result) -> list[Cell]:
@@ -12,7 +12,7 @@ def planned(result: Result) -> list[Cell]:
     """
     try:
         task, model = result.config["task"], result.config["model"]["family"]
-        done = treatment(result.config)
+        done = strategy_of(result.config)
         return [Cell(task, model, entry["loop"], entry["bias"], *done) for entry in result.reference["cells"]]
     except (KeyError, TypeError) as error:
         raise ResultError(f"{result.path}: config.json or reference.json is incomplete ({error})") from None

@@ -109,7 +109,7 @@ def told(result: Result) -> dict[str, Any]:
     found = found if isinstance(found, dict) else {}
     settings, consumes = found.get("settings"), found.get("consumes")
     return {
-        "name": verdict.treatment(result.config)[0],
+        "name": verdict.strategy_of(result.config)[0],
         "settings": settings if isinstance(settings, dict) else {},
         "consumes": [str(what) for what in consumes] if isinstance(consumes, list) else [],
         "cite": str(found.get("cite") or ""),

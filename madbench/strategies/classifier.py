@@ -4,7 +4,6 @@ It sees samples as vectors, so that any data will do, and it is matrix products 
 verifiers in one program. Its parameters and its training are counted (`accounting`).
 """
 
-import math
 from typing import Any
 
 import flax.linen as nn
@@ -62,10 +61,3 @@ def log_confidence(net: Classifier, params: Any, x: jax.Array, y: jax.Array) -> 
     """log p(y | x) for `x [m, n, *shape]`, `y [n]`: float32 `[m, n]`."""
     logits = net.apply({"params": params}, x.reshape(-1, *x.shape[2:])).reshape(*x.shape[:2], -1)
     return jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.broadcast_to(y, x.shape[:2])[..., None], axis=-1)[..., 0]
-
-
-def squared_distances(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Between `a [n, *shape]` and `b [m, *shape]`: float32 `[n, m]`."""
-    a, b = (x.reshape(x.shape[0], math.prod(x.shape[1:])) for x in (a, b))
-    product = jnp.matmul(a, b.T, precision="highest")
-    return jnp.maximum(jnp.sum(a**2, axis=1)[:, None] + jnp.sum(b**2, axis=1) - 2 * product, 0)

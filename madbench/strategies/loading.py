@@ -13,19 +13,8 @@ from madbench.checks import check_number, check_whole
 from madbench.errors import UserError
 from madbench.models.family import Given
 from madbench.strategies.strategy import HOOKS, Strategy, has
+from madbench.strategy_names import STRATEGIES
 
-# config.strategy -> "module:class"; "none" is the base class, which changes nothing.
-STRATEGIES = {
-    "none": "madbench.strategies.strategy:Strategy",
-    "random_subsample": "madbench.strategies.random_subsample:RandomSubsample",
-    "verifier": "madbench.strategies.verifier:Verifier",
-    "k_choice": "madbench.strategies.k_choice:KChoice",
-    "projection": "madbench.strategies.projection:Projection",
-    "entropy_selection": "madbench.strategies.entropy_selection:EntropySelection",
-    "golden_ratio": "madbench.strategies.golden_ratio:GoldenRatio",
-    "sims": "madbench.strategies.sims:Sims",
-    "neon": "madbench.strategies.neon:Neon",
-}
 # What an installed package calls its own: name = "module:Class" under this group of entry points.
 ENTRY_POINTS = "madbench.strategies"
 
@@ -59,16 +48,13 @@ def build(text: str, given: Given) -> Strategy:
     try:
         found = kind(given=given, **settings)
         declared = {name: getattr(found, name) for name in _DECLARATIONS}  # some may be properties
-        refusal = found.refusal()
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     except Exception as error:  # whatever its own code raises
         raise UserError(f"{where}: {said(error)}") from error
     _check_declarations(found, declared, where)
-    if not refusal and found.needs_labels and not given.num_classes:
-        refusal = "it needs class labels, and these data, or this model, have none"
-    if refusal:
-        raise UserError(f"{where}: {refusal}")
+    if found.needs_labels and not given.num_classes:
+        raise UserError(f"{where}: it needs class labels, and these data, or this model, have none")
     return found
 
 
@@ -78,15 +64,10 @@ def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
 
 
-def method(text: str) -> str:
-    """The name alone, without settings: what a leaderboard calls the method."""
-    return read_call(text)[0]
-
-
 def describe(strategy: Strategy | None) -> dict[str, Any]:
     """Settings, what it consumes, and the source, as plain JSON values; None is no strategy."""
     if strategy is None:
-        return {"settings": {}, "consumes": [], "cite": ""}
+        return {"reads_real": False, "settings": {}, "consumes": [], "cite": ""}
     fields = (f.name for f in dataclasses.fields(strategy) if f.init and f.name != "given")
     consumes = {
         "the real samples of generation 1": strategy.reads_real,
@@ -96,6 +77,7 @@ def describe(strategy: Strategy | None) -> dict[str, Any]:
         "more network evaluations in each step of the sampler": has(strategy, "guide"),
     }
     return {
+        "reads_real": strategy.reads_real,
         "settings": {name: getattr(strategy, name) for name in fields},
         "consumes": [what for what, does in consumes.items() if does],
         "cite": strategy.cite,
@@ -120,7 +102,7 @@ def _find(name: str, where: str) -> Any:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{where}: no module {error.name or module!r} is to be imported; install its package, or set PYTHONPATH to "
+            f"{where}: there is no module {error.name or module!r} here; install its package, or set PYTHONPATH to "
             "its folder"
         ) from error
     except (Exception, SystemExit) as error:  # whatever its code raises

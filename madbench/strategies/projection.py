@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from madbench.checks import check_number, check_whole
 from madbench.models.mixture import plus_plus
 from madbench.samples import Samples
-from madbench.strategies.classifier import squared_distances
+from madbench.strategies.distances import squared_distances
 from madbench.strategies.strategy import Strategy
 
 _ITERATIONS = 20  # of Lloyd

@@ -1,4 +1,4 @@
-"""What a strategy against collapse is: an object with four hooks, each of which leaves everything as it is by default.
+"""What a strategy against collapse is: an object with hooks, each of which leaves everything as it is by default.
 
 A strategy works on one run, inside the compiled program; it does not know that `fleet` maps it over hundreds. What it
 consumes it declares, gets nothing else, and pays for it: see `accounting`.
@@ -8,6 +8,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 
 from madbench.models.family import Given
 from madbench.samples import Samples
@@ -48,7 +49,7 @@ class Strategy:
         Args:
           key: of this run.
           real: where `reads_real`, those of generation 1: x float32 `[n, *shape]`, y int32 `[n]`; else None.
-          member: bool `[n]`, False for padding; None without `real`.
+          member: bool `[n]`, False for padding, which is zeros; None without `real`.
 
         Returns:
           A pytree of arrays; `()` for nothing.
@@ -65,7 +66,7 @@ class Strategy:
         Returns:
           float32 `[capacity]`, at least 0, up to a common factor. Those of padding are not looked at.
         """
-        raise NotImplementedError  # never called unless it is overridden
+        return jnp.ones(is_real.shape)
 
     def select(
         self, key: jax.Array, candidates: Samples, member: jax.Array, state: Any
@@ -76,15 +77,15 @@ class Strategy:
           key: of this run and generation.
           candidates: x float32 `[candidates, n, *shape]`, within the bounds; y int32 `[n]`, the label of all that are
             drawn for a place. `candidates.x[0]` is what would enter without a strategy.
-          member: bool `[n]`: the first places are the run's; the others are there for loops with larger pools, and must
-            change nothing.
+          member: bool `[n]`: the first places are the run's; the others are there for loops with larger pools, are
+            zeros, and must change nothing.
           state: as `init` made it.
 
         Returns:
           x float32 `[n, *shape]`, y int32 `[n]`; or these and weights float32 `[n]`, at least 0, with which they enter
           the training objective of later generations (1: as without).
         """
-        raise NotImplementedError
+        return Samples(candidates.x[0], candidates.y)
 
     def extrapolate(self, fitted: Any, tuned: Any) -> Any:
         """Weights to draw samples with, in place of `fitted`.
@@ -93,7 +94,7 @@ class Strategy:
           fitted: what the model draws samples with, a pytree of float32 arrays: an average of its weights.
           tuned: the same after the extra fit.
         """
-        raise NotImplementedError
+        return fitted
 
     def guide(self, fitted: jax.Array, tuned: Any, x: jax.Array, level: jax.Array, state: Any) -> jax.Array:
         """The estimate that a diffusion model's sampler goes on with, in place of `fitted`.
@@ -106,16 +107,12 @@ class Strategy:
           level: scalar, the noise level in the model's own measure.
           state: as `init` made it.
         """
-        raise NotImplementedError
-
-    def refusal(self) -> str:
-        """Why these settings, or such data, do not do, as the end of a sentence; "" where they do."""
-        return ""
+        return fitted
 
 
 HOOKS = ("init", "weigh", "select", "extrapolate", "guide")
 
 
 def has(strategy: Strategy, hook: str) -> bool:
-    """Whether the strategy changes what a hook does."""
+    """Whether the strategy changes what a hook does; one that it does not is no part of the program."""
     return getattr(type(strategy), hook) is not getattr(Strategy, hook)

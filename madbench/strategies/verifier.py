@@ -22,7 +22,8 @@ from madbench.checks import check_whole
 from madbench.errors import UserError
 from madbench.samples import Samples
 from madbench.strategies import by_class
-from madbench.strategies.classifier import Classifier, log_confidence, squared_distances, train
+from madbench.strategies.classifier import Classifier, log_confidence, train
+from madbench.strategies.distances import squared_distances
 from madbench.strategies.strategy import Strategy
 
 _KINDS = ("confidence", "distance")

@@ -7,7 +7,7 @@
 from madbench.verdict.definitions import DEFAULT, DEFINITIONS, Criterion, Definition
 from madbench.verdict.judge import Verdict, judge, judge_cell
 from madbench.verdict.trend import CONFIDENCE, MIN_SEEDS, SIGNIFICANCE, Interval, Trend
-from madbench.verdict.values import Cell, group, half_life, logarithm, matrix, treatment
+from madbench.verdict.values import Cell, group, half_life, logarithm, matrix, strategy_of
 
 __all__ = [
     "CONFIDENCE",
@@ -27,5 +27,5 @@ __all__ = [
     "judge_cell",
     "logarithm",
     "matrix",
-    "treatment",
+    "strategy_of",
 ]

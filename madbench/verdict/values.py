@@ -31,7 +31,7 @@ class Cell(NamedTuple):
         return "equal cost" if self.equal_cost else "all steps"
 
 
-def treatment(said: Mapping[str, Any]) -> tuple[str, bool]:
+def strategy_of(said: Mapping[str, Any]) -> tuple[str, bool]:
     """Strategy and budget of a `Cell`, as a row or a config says them; those of before there were any say nothing."""
     strategy = str(said.get("strategy", NO_STRATEGY))
     return strategy, strategy == NO_STRATEGY or bool(said.get("equal_cost", True))
@@ -41,7 +41,7 @@ def group(rows: Iterable[dict[str, Any]]) -> dict[Cell, list[dict[str, Any]]]:
     """Rows by cell, in the order of first appearance."""
     cells: dict[Cell, list[dict[str, Any]]] = {}
     for row in rows:
-        cell = Cell(row["task"], row["model"], row["loop"], row["bias"], *treatment(row))
+        cell = Cell(row["task"], row["model"], row["loop"], row["bias"], *strategy_of(row))
         cells.setdefault(cell, []).append(row)
     return cells
 

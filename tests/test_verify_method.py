@@ -11,7 +11,7 @@ import pytest
 import submissions
 import test_verify
 
-from madbench import cli, experiment, grid, methods, results, verify
+from madbench import cli, experiment, grid, results, verify, verify_method
 from madbench import config as configs
 from madbench.display import Nothing
 from madbench.errors import UserError
@@ -196,7 +196,7 @@ def test_another_strategy_than_the_one_that_ran_is_found(place, one_device, tmp_
 def test_what_is_said_of_a_strategy_is_compared(place, one_device, tmp_path):
     """A workdir stands for the re-run: what it says is what the same code says again."""
     given = submission.load(place / "sims-entry")
-    assert methods.misdescribed(given, place / "sims") == ""
+    assert verify_method.misdescribed(given, place / "sims") == ""
     others = {"settings": {"weight": 0.5, "extra_fit": 9.0, "extra_rate": 0.5}, "consumes": [], "cite": "me"}
     for field, other in others.items():
         workdir = shutil.copytree(place / "sims", tmp_path / field)
@@ -204,7 +204,7 @@ def test_what_is_said_of_a_strategy_is_compared(place, one_device, tmp_path):
         entry = submissions.packed(tmp_path / f"{field}-entry", workdir)
         assert all(finding.ok for finding in checks.run(entry))
         said = f"reference.json: what it says of the strategy's {field} is not so"
-        assert methods.misdescribed(submission.load(entry), place / "sims") == said
+        assert verify_method.misdescribed(submission.load(entry), place / "sims") == said
     report = verify.run(str(entry), pairs=1, until=2, seed=3)
     assert (report["status"], report["reason"]) == ("invalidated", said)
 

@@ -13,7 +13,7 @@ from madbench import __version__, grid
 from madbench import config as configs
 from madbench.errors import UserError
 from madbench.leaderboard import agreement, forms, submission
-from madbench.treatment import MEASURED
+from madbench.pool_copies import MEASURED
 
 # Of a row: what is counted must be the same number.
 _COUNTED = ("flops", "n_real_seen", "extra_parameters")
