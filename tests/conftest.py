@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pathlib
 
 # Before JAX is imported anywhere: flags are read once. The tests compile a thousand programs that run for moments, so
 # LLVM is told not to optimize them: two fifths of the time of tests that compile.
@@ -20,6 +21,7 @@ gc.set_threshold(50_000, 20, 20)
 DEAREST = (
     "test_image_networks", "test_processes", "test_resume", "test_experiment", "test_families", "test_streaming",
     "test_fleet", "test_benchmarks", "test_cli", "test_verify", "test_notebook", "test_tensorboard", "test_shards",
+    "test_treatment", "test_verify_method", "test_strategy_loading", "test_strategy_cookbook", "test_strategy_cheats",
     "test_phase", "test_contributing", "test_warped_digits", "test_inception", "test_metrics", "test_report_browser",
 )  # fmt: skip
 
@@ -43,6 +45,21 @@ def feature_cache(tmp_path_factory):
     os.environ["MADBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     yield os.environ["MADBENCH_CACHE"]
     del os.environ["MADBENCH_CACHE"]
+
+
+MAPS = pathlib.Path("/proc/self/maps")
+MOST_MAPS = 25_000  # of the 65,530 that Linux gives a process: every compiled program takes some, and the last one aborts
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room_for_programs():
+    """Forgets the compiled programs of earlier modules before a process has too many."""
+    yield
+    if MAPS.exists() and MAPS.read_text().count("\n") > MOST_MAPS:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="module")
