@@ -48,7 +48,7 @@ def feature_cache(tmp_path_factory):
 
 
 MAPS = pathlib.Path("/proc/self/maps")
-MOST_MAPS = 25_000  # of the 65,530 that Linux gives a process: every compiled program takes some, and the last one aborts
+MOST_MAPS = 25_000  # of 65,530 that Linux gives a process; every compiled program takes some, and too many abort it
 
 
 @pytest.fixture(scope="module", autouse=True)
