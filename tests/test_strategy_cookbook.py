@@ -131,7 +131,8 @@ def results_by_generation(found, tmp_path):
 def test_weights_of_real_samples_and_extrapolated_ones(tmp_path):
     for name in ("RealCounts", "Away"):
         rows = rows_of(config(f"my_module:{name}"), tmp_path / name)
-        assert {row["pool_memorization"] for row in rows} == {None}
+        copied = [row["pool_memorization"] for row in rows]  # measured where the model is another than the fitted one
+        assert copied == [None] * len(rows) if name == "RealCounts" else all(0 <= share <= 1 for share in copied)
         assert {row["extra_parameters"] for row in rows} == {0}
 
 
