@@ -264,7 +264,8 @@ def test_what_cannot_be_imported_here_ends_in_one_line(place, one_device, tmp_pa
     sys.modules.pop(MODULE, None)
     assert cli.main(["madbench", "verify", str(entry), "--allow_code"]) == 0
     *_, note, last = capsys.readouterr().out.splitlines()
-    assert f"cannot be computed here: config.strategy='{MODULE}:Costly(scale=0.9)': there is no module '{MODULE}'" in note
+    said = f"config.strategy='{MODULE}:Costly(scale=0.9)': there is no module '{MODULE}'"
+    assert f"cannot be computed here: {said}" in note
     assert "its status stays self-reported; metrics of the packed samples agree" in last
 
 
