@@ -23,7 +23,7 @@ def read_call(text: Any) -> tuple[str, dict[str, Any]]:
         node = ast.parse(f"f{found['settings']}", mode="eval").body
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
             names = [str(k.arg) for k in node.keywords]
-            if len(set(names)) == len(names) and "None" not in names:
+            if len(set(names)) == len(names):
                 return name, {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         pass

@@ -168,9 +168,12 @@ def _read_call(text: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(text, str):
         raise UserError(f"loop {text!r} is not a name; {hint}")
     try:
-        return read_call(text)
+        name, settings = read_call(text)
     except ValueError:
         raise UserError(f"cannot read loop {text!r}; {hint}") from None
+    if not name.isidentifier():
+        raise UserError(f"cannot read loop {text!r}; {hint}")
+    return name, settings
 
 
 class LoopInputs(NamedTuple):

@@ -23,7 +23,7 @@ def best(count, n, classes, members):
     for label in range(max(classes, 1)):
         places = [i for i in range(label, n, max(classes, 1)) if i < members]
         ranked = sorted(((k, i) for i in places for k in range(count)), key=lambda ki: -float(score[ki]))
-        for place, pair in zip(places, ranked, strict=False):
+        for place, pair in zip(places, sorted(ranked[: len(places)]), strict=True):  # as they were drawn
             chosen[place] = pair
     return chosen[:members]
 
