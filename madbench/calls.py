@@ -14,6 +14,18 @@ def read_call(text: Any) -> tuple[str, dict[str, Any]]:
     Raises:
       ValueError: it is no such text.
     """
+    name, settings = _read(text)
+    return name, {key: value for key, (value, _) in settings.items()}
+
+
+def spelled(text: Any) -> str:
+    """The call in one spelling, however it was written; ValueError as above."""
+    name, settings = _read(text)
+    return f"{name}({','.join(f'{key}={own}' for key, (_, own) in settings.items())})" if settings else name
+
+
+def _read(text: Any) -> tuple[str, dict[str, tuple[Any, str]]]:
+    """The name, and each setting's value and its text."""
     if not isinstance(text, str) or not (found := _CALL.fullmatch(text)):
         raise ValueError(f"{text!r} is no name, with settings where wanted")
     name = "".join(found["name"].split())
@@ -24,15 +36,10 @@ def read_call(text: Any) -> tuple[str, dict[str, Any]]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
             names = [str(k.arg) for k in node.keywords]
             if len(set(names)) == len(names):
-                return name, {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
+                return name, {str(k.arg): (ast.literal_eval(k.value), ast.unparse(k.value)) for k in node.keywords}
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         pass
     raise ValueError(f"the settings of {text!r} cannot be read")
-
-
-def spelled(name: str, settings: dict[str, Any]) -> str:
-    """A call as text, in one spelling: `spelled(*read_call(text))` is the same for every text of one call."""
-    return f"{name}({','.join(f'{key}={value!r}' for key, value in settings.items())})" if settings else name
 
 
 def canonical(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from madbench import data, loops, models
-from madbench.calls import read_call, spelled
+from madbench.calls import spelled
 from madbench.checks import check_whole
 from madbench.errors import UserError
 from madbench.results import NO_STRATEGY
@@ -192,7 +192,7 @@ def _no_repeats(values: list, name: str, what: str) -> None:
 def _strategy(value: Any) -> str:
     """In one spelling; whether there is such a strategy, and whether it takes these settings, is seen with the data."""
     try:
-        return spelled(*read_call(value))
+        return spelled(value)
     except ValueError:
         raise UserError(
             f'config.strategy={value!r}: write a name, with settings where wanted: "sims(weight=1)"'

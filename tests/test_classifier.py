@@ -7,7 +7,8 @@ import pytest
 from toys import CLASSES, four_clouds
 
 from madbench.samples import Samples
-from madbench.strategies.classifier import Classifier, log_confidence, squared_distances, train
+from madbench.strategies.classifier import Classifier, log_confidence, train
+from madbench.strategies.distances import squared_distances
 
 NET = Classifier(CLASSES, width=16)
 

@@ -79,4 +79,9 @@ def test_role_numbers_are_part_of_the_protocol():
         "REFERENCE": 7,
         "BATCH": 8,
         "EXAMPLES": 9,
+        "STRATEGY": 10,
+        "CANDIDATES": 11,
+        "SELECT": 12,
+        "EXTRA_FIT": 13,
+        "LOOK": 14,
     }

@@ -144,7 +144,7 @@ def _is_strategy(value: Any) -> bool:
 
 def _spelling(value: str) -> str:
     try:
-        return spelled(*read_call(value))
+        return spelled(value)
     except ValueError:
         return ""
 
