@@ -46,13 +46,14 @@ def get_config(words=""):
         )
     else:
         config.model.update(
-            width=64,
+            width=96,
             depth=2,
             style=32,
-            discriminator_width=64,
+            discriminator_width=96,
             discriminator_depth=1,
-            batch_size=128,
-            steps=500,
-            learning_rate=4e-3,
+            batch_size=64,
+            steps=800,
+            learning_rate=8e-3,
+            ema_exponent=8.0,
         )
     return config
