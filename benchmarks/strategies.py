@@ -10,13 +10,14 @@ goes on where it was; a job that is done is not done again. `--only=sims,neon` r
 `--search` runs the settings in `SEARCHED` at equal cost on other seeds, one λ and four generations, and prints for each
 the mean difference to none in ln FD, precision and recall over generations 2 to 4, three loops and the seeds. Of each
 strategy those with the smallest ln FD are in `CHOSEN`, beside the golden ratio itself; nothing was chosen on the seeds
-that are reported.
+that are reported. At the end comes what papers claim, tried on these runs (`claims.py`).
 """
 
 import json
 import pathlib
 import sys
 
+import claims
 import numpy as np
 from absl import app, flags
 
@@ -26,18 +27,18 @@ from madbench.job_config import read_config
 HERE = pathlib.Path(__file__).resolve().parent
 CONFIG = HERE.parent / "configs" / "strategies.py"
 
-_OF_ANY = (
-    "golden_ratio",
-    "golden_ratio(weight=0.8)",
-    "neon(weight=1.0,extra_fit=0.1,extra_rate=0.1)",
-    "verifier(candidates=2)",
-    "verifier(by='distance',candidates=2)",
-    "projection(strength=2.0,clusters=32)",
-    "random_subsample(candidates=2)",
-    "k_choice(candidates=2,scale=4.0)",
-    "entropy_selection(candidates=2)",
-)
-CHOSEN = {"diffusion": (*_OF_ANY, "sims(weight=1.0,extra_fit=0.1)"), "gan": _OF_ANY}
+_OF_ANY = {
+    "golden_ratio": "golden_ratio",
+    "real_weight": "golden_ratio(weight=0.8)",
+    "neon": "neon(weight=1.0,extra_fit=0.1,extra_rate=0.1)",
+    "verifier": "verifier(candidates=2)",
+    "verifier_by_distance": "verifier(by='distance',candidates=2)",
+    "projection": "projection(strength=2.0,clusters=32)",
+    "random_subsample": "random_subsample(candidates=2)",
+    "k_choice": "k_choice(candidates=2,scale=4.0)",
+    "entropy_selection": "entropy_selection(candidates=2)",
+}
+CHOSEN = {"diffusion": _OF_ANY | {"sims": "sims(weight=1.0,extra_fit=0.1)"}, "gan": _OF_ANY}
 _NEON = tuple(
     f"neon(weight={w},extra_fit=0.1,extra_rate={r})"
     for w, r in ((0.25, 0.1), (1.0, 0.1), (2.0, 0.1), (3.0, 0.1), (0.25, 0.5), (0.5, 0.5))
@@ -69,6 +70,7 @@ def run(strategy: str, equal_cost: bool, folder: pathlib.Path) -> pathlib.Path:
     """One job, to its end; its workdir."""
     config = read_config(f"{CONFIG}:{_FAMILY.value}")
     config.strategy, config.equal_cost = strategy, equal_cost
+    config.keep_samples = not _SEARCH.value  # by which claims of rewards are judged
     if _SEARCH.value:
         config.update(biases=(1.0,), generations=4, n_grid=0)
         config.seeds = SEARCH_SEEDS
@@ -117,11 +119,16 @@ def main(argv) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if _SEARCH.value:
         return search(folder)
-    chosen = [s for s in CHOSEN[_FAMILY.value] if not _ONLY.value or s.partition("(")[0] in _ONLY.value]
-    workdirs = [run("none", True, folder), *(run(strategy, True, folder) for strategy in chosen)]
+    chosen = CHOSEN[_FAMILY.value]
+    mine = [strategy for strategy in chosen.values() if not _ONLY.value or strategy.partition("(")[0] in _ONLY.value]
+    workdirs = {(strategy, True): run(strategy, True, folder) for strategy in ("none", *mine)}
     if not _EQUAL_COST.value:
-        workdirs += [run(strategy, False, folder) for strategy in chosen if pays(strategy)]
-    commands.compare(["compare", *map(str, workdirs), f"--out={folder / 'comparison'}"])
+        workdirs |= {(strategy, False): run(strategy, False, folder) for strategy in mine if pays(strategy)}
+    commands.compare(["compare", *map(str, workdirs.values()), f"--out={folder / 'comparison'}"])
+    budgets = {False: "all steps", True: "equal cost"}
+    tried = {name: claims.try_all(workdirs, chosen, equal_cost=budget) for budget, name in budgets.items()}
+    claims.write(tried, folder / "comparison")
+    print((folder / "comparison" / "claims.md").read_text())
     return None
 
 
