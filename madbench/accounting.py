@@ -1,4 +1,4 @@
-"""What a generation costs a run, and how many optimizer steps a strategy leaves of a budget.
+"""What a generation costs a run.
 
 FLOPs are those of matrix products, as `cost` counts them, of the fit, the pool, and whatever a strategy adds: samples
 that it draws and does not keep, a second fit, network evaluations of its sampler, its own hooks. What the metrics need
@@ -18,7 +18,7 @@ from madbench import cost
 from madbench.loops import Loop
 from madbench.models import sampled_weights
 from madbench.samples import Samples
-from madbench.strategies import HOOKS
+from madbench.strategies import HOOKS, arguments
 from madbench.training_set import GatheredSet
 from madbench.treatment import Treatment
 
@@ -109,36 +109,11 @@ def _held(treatment: Treatment, source: Any, loop: Loop, state: Any) -> int:
     if treatment.has("guide") and treatment.tuner is not None:
         count += _numbers(sampled_weights(family, jax.eval_shape(family.init, jax.random.key(0))))
     calls = [_called(treatment, hook, source, loop, state) for hook in HOOKS if treatment.has(hook)]
-    return count + sum(cost.constants(function, *arguments) for function, arguments in calls)
+    return count + sum(cost.constants(function, *handed) for function, handed in calls)
 
 
 def _numbers(tree: Any) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
-
-
-def paid(account: Account, steps: int, share: float) -> Account:
-    """The account of a fit of so many steps, `share` of which the second fit has."""
-    return dataclasses.replace(account, steps=steps, extra_steps=max(1, round(share * steps)) if share else 0)
-
-
-def affordable(plain: Account, treated: Account, share: float, generations: int) -> int:
-    """The most optimizer steps with which a generation costs no more than without the strategy, on average over T.
-
-    Args:
-      plain: of the loop, without the strategy.
-      treated: with it, at the same steps.
-      share: steps of the second fit for each of the first.
-      generations: T, over which what is made once is spread.
-
-    Returns:
-      At most the steps of `plain`; 0 or less where nothing is left.
-    """
-    left = plain.step * plain.steps + plain.fixed - treated.fixed - treated.init / generations
-    steps = min(plain.steps, int(left / (treated.step * (1 + share))) + 1)
-    cost_of = lambda steps: treated.step * (steps + paid(treated, steps, share).extra_steps)
-    while steps > 0 and cost_of(steps) > left * (1 + 1e-9):
-        steps -= 1
-    return steps
 
 
 class _Sampling(NamedTuple):
@@ -180,32 +155,18 @@ def _exact_fit(family: Any, source: Any, loop: Loop, generations: int) -> float:
 def _called(treatment: Treatment, hook: str, source: Any, loop: Loop, state: Any) -> tuple[Any, tuple[Any, ...]]:
     """A hook, and shapes of the arguments that it has in a loop."""
     own, family = treatment.strategy, treatment.family
-    number = lambda dtype: jax.ShapeDtypeStruct((), dtype)
-    if hook == "init":
-        order = jax.eval_shape(lambda key: source.order(key), jax.random.key(0))
-        mine = dataclasses.replace(treatment, n_initial=loop.n_initial)
-        return mine.init, (source, order, number(jnp.uint32), number(jnp.int32))
-    if hook == "weigh":
-        is_real = jax.ShapeDtypeStruct((sum(loop.union(2)),), jnp.bool)
-        return own.weigh, (is_real, number(jnp.int32), number(jnp.int32))
-    if hook == "select":
-        n = max(loop.n_synthetic, 1)
-        x, y = (
-            jax.ShapeDtypeStruct((own.candidates, n, *source.shape), jnp.float32),
-            jax.ShapeDtypeStruct((n,), jnp.int32),
-        )
-        return own.select, (jax.random.key(0), Samples(x, y), jax.ShapeDtypeStruct((n,), jnp.bool), state)
-    if hook == "extrapolate":
-        fitted = sampled_weights(family, jax.eval_shape(family.init, jax.random.key(0)))
-        return own.extrapolate, (fitted, fitted)
-    x = jax.ShapeDtypeStruct((_SAMPLES, *source.shape), jnp.float32)
-    level = number(family.level_dtype)
-    return own.guide, (x, x if treatment.tuner is not None else None, x, level, state)
+    return getattr(own, hook), {
+        "init": lambda: arguments.init(own, loop.n_initial),
+        "weigh": lambda: arguments.weigh(sum(loop.union(2))),
+        "select": lambda: arguments.select(own, max(loop.n_synthetic, 1), state),
+        "extrapolate": lambda: arguments.extrapolate(family),
+        "guide": lambda: arguments.guide(own, family, _SAMPLES, state),
+    }[hook]()
 
 
 def _cost(treatment: Treatment, hook: str, source: Any, loop: Loop, state: Any) -> cost.Cost:
     """Of one call; nothing where there is no such hook, or no pool to select for."""
     if not treatment.has(hook) or (hook == "select" and not loop.n_synthetic):
         return cost.Cost(0, 0)
-    function, arguments = _called(treatment, hook, source, loop, state)
-    return cost.estimate(function, *arguments)
+    function, handed = _called(treatment, hook, source, loop, state)
+    return cost.estimate(function, *handed)

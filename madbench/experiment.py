@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from madbench import checkpoints, data, display, environment, fleet, floors, grid, processes, results, resume, treating
+from madbench import checkpoints, data, display, environment, fleet, floors, grid, processes, rehearsal, results, resume
 from madbench import config as configs
 from madbench import rows as rows_of
 from madbench.checkpoints import Checkpoints, Progress
@@ -62,7 +62,7 @@ def run(
     how = {"cache": cache, "shard": shard, "only": only, "spread": spread, "source": source}
     job = processes.together(lambda: grid.prepare(plain, **how))
     if job.generation.treatment is not None:
-        processes.together(lambda: treating.try_out(job.generation.treatment, job.config["strategy"], source))
+        processes.together(lambda: rehearsal.rehearse(job.generation.treatment, job.config["strategy"], source))
     processes.same(results.config_hash(job.config), "config")
     lock = processes.together(lambda: checkpoints.claim(path, job.config, shard), first_only=True)
     show = show or (display.make() if processes.is_first() else display.Nothing())

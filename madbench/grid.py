@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from madbench import accounting, cost, data, feasible, fleet, loops, models, strategies, treating
+from madbench import accounting, budget, cost, data, feasible, fleet, loops, models, strategies, treating
 from madbench import config as configs
 from madbench import machine as machines
 from madbench.errors import UserError
@@ -181,12 +181,7 @@ def prepare(
     feasible.check_reference(metrics, source)
     features.check(plain["metrics"]["features"], source.shape, source.num_classes)
     notes = feasible.same_loops(parsed) + feasible.check_real_data(parsed, source, plain["generations"], reuse)
-    runs = [
-        Run(loop, bias, seed)
-        for loop in parsed
-        for bias in (plain["biases"] if loop.bias is None else [loop.bias])
-        for seed in plain["seeds"]
-    ]
+    runs = _crossed(parsed, plain["biases"], plain["seeds"])
     feasible.check_names(runs)
     shapes = loops.dims(parsed, plain["generations"])
 
@@ -212,21 +207,21 @@ def prepare(
     step = costs["fit"].flops * family.segments / (family.steps or 1)
     over = spread or plain["generations"]
     count = functools.partial(accounting.accounts, source=source, loops=parsed, generations=over, step=step)
-    accounts, steps_of = count(None, family), {}
+    accounts, paced = count(None, family), False
     treat = functools.partial(treating.build, strategy, n_initial=max(loop.n_initial for loop in parsed))
     if (treatment := treat(family)) is not None:
         treating.check(treatment, plain, parsed)
         before, accounts = accounts, count(treatment, family)
         if plain["equal_cost"]:
-            steps_of, told = treating.affordable(treatment, plain, before, accounts, over)
+            accounts, told = budget.pay(treatment, plain, before, accounts, over)
             notes += told
-        if steps_of:
-            share = strategy.extra_fit
-            accounts = {loop: accounting.paid(accounts[loop], n, share) for loop, n in steps_of.items()}
-            settings = settings | {"steps": _in_ten(max(steps_of.values()), family.steps)}
+        most = max(account.steps for account in accounts.values())
+        paced = min(account.steps for account in accounts.values()) < (family.steps or 1)
+        if paced:
+            settings = settings | {"steps": _in_ten(most, family.steps)}
             family = models.build(given=given, **settings)
         generation = dataclasses.replace(generation, family=family, treatment=treat(family))
-        costs = _costs(generation, source, runs[0], feature_dim, paced=bool(steps_of))
+        costs = _costs(generation, source, runs[0], feature_dim, paced)
     whole, runs = runs, _chosen(_share(runs, shard), only)
     machine = machine or machines.here(fraction)
     per_run, common = _memory(generation, source, costs), cost.tree_bytes(source)
@@ -234,7 +229,7 @@ def prepare(
     setting = plain["fleet"]["streaming"] if streamed is None else "always" if streamed else "never"
     if streaming.streams(setting, family, common + per_run, machine.memory, treating.resident(generation.treatment)):
         generation, steps = streaming.streamed(generation), streaming.steps_at_once(family, source)
-        shapes = _inputs(source.without_images(), runs[0], feature_dim, bool(steps_of))
+        shapes = _inputs(source.without_images(), runs[0], feature_dim, paced)
         costs = streaming.costs(generation, source, shapes, costs, steps)
         per_run, common = _memory(generation, source, costs), cost.tree_bytes(source.without_images())
     lay = functools.partial(
@@ -263,8 +258,14 @@ def prepare(
         given = dataclasses.replace(given, group=group, steps_per_call=plan.steps_per_call)
         family = models.build(given=given, **settings)
         generation = dataclasses.replace(generation, family=family, stepwise=plan.stepwise, treatment=treat(family))
-    told = (notes, feature_dim, whole, shard, machine, refusal, accounts, bool(steps_of))
+    told = (notes, feature_dim, whole, shard, machine, refusal, accounts, paced)
     return Job(plain, source, runs, family, generation, plan, costs, *told)
+
+
+def _crossed(parsed: list[loops.Loop], biases: list[float], seeds: list[int]) -> list[Run]:
+    """Loops outer, then λ, of those that have none of their own, then seeds."""
+    of = lambda loop: biases if loop.bias is None else [loop.bias]
+    return [Run(loop, bias, seed) for loop in parsed for bias in of(loop) for seed in seeds]
 
 
 def _in_ten(steps: int, most: int) -> int:

@@ -33,6 +33,12 @@ def decode(x: Any) -> Any:
     return (x.astype(np.float32) * 2 - 255) * np.float32(1 / 255) if x.dtype == np.uint8 else x
 
 
+def without_padding(samples: Samples, member: jax.Array) -> Samples:
+    """`samples [n]` with zeros where they are not members: other loops' samples are not this run's to read."""
+    zeroed = lambda a: jnp.where(member.reshape(-1, *(1,) * (a.ndim - 1)), a, 0)
+    return jax.tree.map(zeroed, samples)
+
+
 class Modes(NamedTuple):
     """The modes of a real distribution. Hashable, so that it can be a static field.
 

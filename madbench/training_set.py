@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from madbench.samples import Samples, decode
+from madbench.samples import Samples, decode, without_padding
 
 
 @jax.tree_util.register_dataclass
@@ -51,7 +51,7 @@ class TrainingSet:
     def everything(self) -> tuple[Samples, jax.Array]:
         """All samples `[capacity, ...]`, and their weights: 0.0 for padding, whose samples are 0; for members 1.0, or
         where they differ `weight`."""
-        return _without_padding(self._read(self.address), self.size, self.weight)
+        return _weighted(self._read(self.address), self.size, self.weight)
 
     def gathered(self) -> "GatheredSet":
         """A copy with all samples side by side: dearer in memory, and cheaper for each batch."""
@@ -86,7 +86,7 @@ class GatheredSet:
     batch, drawn = TrainingSet.batch, TrainingSet.drawn
 
     def everything(self) -> tuple[Samples, jax.Array]:
-        return _without_padding(self.samples, self.size, self.weight)
+        return _weighted(self.samples, self.size, self.weight)
 
 
 def drawn(key: jax.Array, size: jax.Array, step: jax.Array, n: int, weight: jax.Array | None = None) -> jax.Array:
@@ -109,7 +109,6 @@ def choose(address: jax.Array, real: Samples, synthetic: Samples) -> Samples:
     return jax.tree.map(lambda r, s: jnp.where(is_real(r), r, s), real, synthetic)
 
 
-def _without_padding(samples: Samples, size: jax.Array, weight: jax.Array | None) -> tuple[Samples, jax.Array]:
+def _weighted(samples: Samples, size: jax.Array, weight: jax.Array | None) -> tuple[Samples, jax.Array]:
     member = jnp.arange(samples.y.shape[0]) < size
-    zeroed = lambda a: jnp.where(member.reshape(-1, *(1,) * (a.ndim - 1)), a, 0)
-    return jax.tree.map(zeroed, samples), member.astype(jnp.float32) if weight is None else weight
+    return without_padding(samples, member), member.astype(jnp.float32) if weight is None else weight

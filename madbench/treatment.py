@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from madbench.models import Family, Guide, sampled_weights, with_sampled_weights
 from madbench.randomness import Role, key_for
-from madbench.samples import Samples
-from madbench.strategies import Strategy, has
+from madbench.samples import Samples, without_padding
+from madbench.strategies import Strategy, arguments, has
 from madbench.training_set import GatheredSet
 
 
@@ -57,11 +57,8 @@ class Treatment:
         """Whether `select` gives weights beside samples."""
         if not self.has("select"):
             return False
-        n = (self.strategy.given.num_classes or 1,)
-        x = jax.ShapeDtypeStruct((self.strategy.candidates, *n, *source.shape), jnp.float32)
-        y, member = jax.ShapeDtypeStruct(n, jnp.int32), jax.ShapeDtypeStruct(n, jnp.bool)
-        found = jax.eval_shape(self._select, jax.random.key(0), Samples(x, y), member, self.state(source))
-        return len(found) == 2
+        n = self.strategy.given.num_classes or 1
+        return len(jax.eval_shape(self._select, *arguments.select(self.strategy, n, self.state(source)))) == 2
 
     # ---- once for a run --------------------------------------------------------------------------------------------
 
@@ -177,12 +174,6 @@ class Treatment:
         samples, *weight = (found,) if isinstance(found, Samples) else found
         samples = Samples(samples.x.astype(jnp.float32), samples.y.astype(jnp.int32))
         return samples, *(w.astype(jnp.float32) for w in weight)
-
-
-def without_padding(samples: Samples, member: jax.Array) -> Samples:
-    """`samples [n]` with zeros where they are not members: other loops' samples are not this run's to read."""
-    zeroed = lambda a: jnp.where(member.reshape(-1, *(1,) * (a.ndim - 1)), a, 0)
-    return jax.tree.map(zeroed, samples)
 
 
 def _averaged(family: Family, state: Any) -> Any:

@@ -102,14 +102,14 @@ def test_the_accounting_is_that_of_the_rows():
 def test_what_is_not_known_is_missing():
     rows = trials.make("plain", loops=trials.LOOPS[:1], biases=(1.0,)).rows
     nothing = [{k: v for k, v in row.items() if k not in results.ACCOUNT} for row in rows]
-    assert accounts.account(nothing, range(5), 4) == accounts.Account(None, None, None, None, None)
+    assert accounts.expense(nothing, range(5), 4) == accounts.Expense(None, None, None, None, None)
     cut = [row for row in rows if row["generation"] < 4]
-    assert accounts.account(cut, range(5), 4).flops is None
-    assert accounts.account(cut, range(5), 3).flops == pytest.approx(1000 + 10 / 3)
+    assert accounts.expense(cut, range(5), 4).flops is None
+    assert accounts.expense(cut, range(5), 3).flops == pytest.approx(1000 + 10 / 3)
     one_left = [row for row in rows if row["generation"] < 4 or row["seed"] == 3]
-    assert accounts.account(one_left, range(5), 4).flops == pytest.approx(1002.5)
+    assert accounts.expense(one_left, range(5), 4).flops == pytest.approx(1002.5)
     odd = [row | {"flops": "many", "extra_parameters": True, "pool_memorization": [1]} for row in rows]
-    assert accounts.account(odd, range(5), 4) == accounts.Account(None, None, 0.0, None, None)
+    assert accounts.expense(odd, range(5), 4) == accounts.Expense(None, None, 0.0, None, None)
 
 
 def test_memorization_is_the_largest_over_generations_of_the_mean_over_seeds():
@@ -118,7 +118,7 @@ def test_memorization_is_the_largest_over_generations_of_the_mean_over_seeds():
         for t, values in ((1, (0.1, 0.9)), (2, (0.4, 0.4)), (3, (0.0, 0.2)))
         for seed, value in enumerate(values)
     ]
-    assert accounts.account(rows, range(2), 3).pool_memorization == pytest.approx(0.5)
+    assert accounts.expense(rows, range(2), 3).pool_memorization == pytest.approx(0.5)
 
 
 def test_every_format_carries_the_accounting():

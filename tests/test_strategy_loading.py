@@ -117,9 +117,9 @@ def test_the_suite_s_own_pass_their_checks(name):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("simms", "unknown strategy 'simms'; did you mean sims?, or name your own as package.module:Class"),
+        ("simms", "unknown strategy 'simms'; did you mean sims? A class of yours is package.module:Class"),
         ("magic", "choose from none, random_subsample, "),
-        ("own_package.module", "or name your own as package.module:Class"),
+        ("own_package.module", "A class of yours is package.module:Class"),
         ("sims(weigth=1)", "sims has no setting 'weigth'; did you mean weight?"),
         ("none(weight=1)", "none has no setting 'weight'; it has none"),
         ("sims(given=1)", "sims has no setting 'given'; it has extra_fit, extra_rate, weight"),

@@ -346,7 +346,7 @@ class NoNumbers(UpperHalf):
 
 
 def test_weights_that_are_no_numbers_end_a_run_and_are_not_drawn_with(monkeypatch, tmp_path):
-    monkeypatch.setattr("madbench.treating.try_out", lambda *_: None)
+    monkeypatch.setattr("madbench.rehearsal.rehearse", lambda *_: None)
     rows = run(digits(f"{__name__}:NoNumbers", loops=("synthetic_augmentation",), seeds=1), tmp_path / "w")
     assert [row["status"] for row in rows] == ["diverged", "diverged"]
     assert [row["pool_memorization"] for row in rows] == [None, None]

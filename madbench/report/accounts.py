@@ -12,7 +12,7 @@ from madbench.verdict import Cell
 
 
 @dataclasses.dataclass(frozen=True)
-class Account:
+class Expense:
     """Of one cell; None where its rows do not say, or a generation is missing.
 
     Attributes:
@@ -34,10 +34,10 @@ class Line(Protocol):
     """What `relate` needs of a line of a table."""
 
     cell: Cell
-    account: Account
+    expense: Expense
 
 
-def account(rows: Sequence[dict[str, Any]], seeds: Sequence[int], generations: int) -> Account:
+def expense(rows: Sequence[dict[str, Any]], seeds: Sequence[int], generations: int) -> Expense:
     """Of the rows of one cell; `flops_ratio` is left to `relate`.
 
     A generation's FLOPs are the same in all runs of a cell, so that one of them says enough. A run that diverged was
@@ -50,7 +50,7 @@ def account(rows: Sequence[dict[str, Any]], seeds: Sequence[int], generations: i
     extra = _known(r.get("extra_parameters") for r in rows)
     pool = [_known(r.get("pool_memorization") for r in rows if r["generation"] == t) for t in range(1, generations + 1)]
     pool = [float(found.mean()) for found in pool if found.size]
-    return Account(
+    return Expense(
         flops=float(np.mean([found.mean() for found in by_generation])) if whole and by_generation else None,
         flops_ratio=None,
         n_real_seen=float(seen.mean()) if seen.size else None,
@@ -71,12 +71,12 @@ def block(cell: Cell) -> Cell:
 
 def relate(lines: Sequence[Line]) -> list[Line]:
     """The lines, dataclasses, with `flops_ratio` where the line of strategy none is among them."""
-    plain = {line.cell: line.account.flops for line in reversed(lines) if line.cell.strategy == NO_STRATEGY}
+    plain = {line.cell: line.expense.flops for line in reversed(lines) if line.cell.strategy == NO_STRATEGY}
     related = []
     for line in lines:
-        flops, of_none = line.account.flops, plain.get(block(line.cell))
+        flops, of_none = line.expense.flops, plain.get(block(line.cell))
         ratio = flops / of_none if flops is not None and of_none else None
-        related.append(dataclasses.replace(line, account=dataclasses.replace(line.account, flops_ratio=ratio)))
+        related.append(dataclasses.replace(line, expense=dataclasses.replace(line.expense, flops_ratio=ratio)))
     return related
 
 

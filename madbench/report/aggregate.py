@@ -53,7 +53,7 @@ class Line:
       metrics: name -> values at generations 1 and T; None where there are none, or the metric was not asked for.
       floors: name -> floor, of the metrics that were asked for.
       verdict: over the configured seeds.
-      account: what it cost.
+      expense: what it cost.
     """
 
     source: str
@@ -64,7 +64,7 @@ class Line:
     metrics: dict[str, tuple[Spread | None, Spread | None]]
     floors: dict[str, Floor]
     verdict: Verdict
-    account: accounts.Account
+    expense: accounts.Expense
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _line(
     known = result.reference.get("floors", {})
     judged = verdict.judge_cell(rows, known, result.metrics, **plan, definition=definition)
     floors = {name: _floor(result, name) for name in result.metrics}
-    sizes, cost = (last.get("n_real"), last.get("n_synthetic")), accounts.account(rows, seeds, generations)
+    sizes, cost = (last.get("n_real"), last.get("n_synthetic")), accounts.expense(rows, seeds, generations)
     return Line(source, cell, generations, *sizes, spreads, floors, judged, cost)
 
 

@@ -20,7 +20,7 @@ from scipy import special
 from madbench import verdict
 from madbench.errors import UserError
 from madbench.report import pairing
-from madbench.report.accounts import Account
+from madbench.report.accounts import Expense
 from madbench.report.pairing import Pairs
 from madbench.results import NO_STRATEGY, MetricInfo, Result
 from madbench.verdict import Cell, Interval
@@ -85,7 +85,7 @@ class Trial:
     cell: Cell
     source: str
     generations: int
-    account: Account
+    expense: Expense
     effects: dict[Outcome, Effect]
     plain: dict[Outcome, float | None]
 
@@ -146,7 +146,7 @@ def compare(results: Sequence[Result]) -> Comparison:
             pairs.treated.cell,
             pairs.treated.source,
             pairs.treated.generations,
-            pairs.treated.account,
+            pairs.treated.expense,
             {outcome: measure(differences(pairs, outcome, metrics), metrics[outcome.metric]) for outcome in outcomes},
             {outcome: _level(pairs, outcome, metrics) for outcome in outcomes},
         )
@@ -246,7 +246,7 @@ def _standings(
         ranks = {outcome: _ranks(list(plain), contenders, outcome, metrics) for outcome in outcomes}
         for i, name in enumerate([NO_STRATEGY, *names]):
             mine = list(tried[name].values()) if name in tried else []
-            ratios = [pairs.treated.account.flops_ratio for pairs in mine]
+            ratios = [pairs.treated.expense.flops_ratio for pairs in mine]
             ratio = 1.0 if name == NO_STRATEGY else None if None in ratios else float(np.mean(ratios))
             effects = {o: _overall(mine, len(plain), o, metrics) for o in outcomes} if mine else {}
             places = {outcome: ranks[outcome][i] for outcome in outcomes}

@@ -132,7 +132,7 @@ def _costs(found: Comparison) -> Grid:
     several = len({(t.cell.task, t.cell.model) for t in found.trials}) > 1
     rows, keys = [], [(t.cell.task, t.cell.model, t.cell.strategy, t.cell.equal_cost) for t in found.trials]
     for key in dict.fromkeys(keys):
-        mine = [trial.account for trial, each in zip(found.trials, keys, strict=True) if each == key]
+        mine = [trial.expense for trial, each in zip(found.trials, keys, strict=True) if each == key]
         texts = []
         for field, pattern in (
             ("flops_ratio", "{:.3f}"),
@@ -258,7 +258,7 @@ def _trial_rows(found: Comparison) -> Iterator[dict[str, Any]]:
                 **outcome._asdict(),
                 "none": trial.plain[outcome],
                 **_record(effect),
-                **dataclasses.asdict(trial.account),
+                **dataclasses.asdict(trial.expense),
             }
 
 

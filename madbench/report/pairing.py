@@ -29,7 +29,7 @@ class Line:
     result: Result
     cell: Cell
     rows: list[dict[str, Any]]
-    account: accounts.Account
+    expense: accounts.Expense
 
     @property
     def seeds(self) -> list[int]:
@@ -98,7 +98,7 @@ def _lines(results: Sequence[Result]) -> Iterator[Line]:
         for cell in planned(result):
             mine = rows.get(cell, [])
             source = name if names.count(name) == 1 else str(result.path)
-            lines.append(Line(source, result, cell, mine, accounts.account(mine, seeds, generations)))
+            lines.append(Line(source, result, cell, mine, accounts.expense(mine, seeds, generations)))
     yield from accounts.relate(lines)
 
 

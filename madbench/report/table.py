@@ -57,7 +57,7 @@ def _record(line: Line) -> dict[str, Any]:
         "verdict": judged.text,
         "undecided": "; ".join(judged.undecided),
         "half_life": judged.half_life,
-        **dataclasses.asdict(line.account),
+        **dataclasses.asdict(line.expense),
     }
 
 

@@ -53,7 +53,7 @@ def costs(table: Table) -> Iterator[Grid]:
     """Quality has a price: what each line cost, beside the line without a strategy; nothing where there is none."""
     if not accounts.has_strategy(line.cell for line in table.lines):
         return
-    found = [line.account for line in table.lines]
+    found = [line.expense for line in table.lines]
     ratios = [_or_missing(each.flops_ratio, "{:.3f}") for each in found]
     yield _grid(
         "What strategies cost, per generation of a run.",

@@ -95,8 +95,8 @@ def _find(name: str, where: str) -> Any:
         if not place:
             known = [*STRATEGIES, *installed]
             near = difflib.get_close_matches(name, known, 1)
-            meant = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
-            raise UserError(f"{where}: unknown strategy {name!r}; {meant}, or name your own as package.module:Class")
+            meant = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}."
+            raise UserError(f"{where}: unknown strategy {name!r}; {meant} A class of yours is package.module:Class")
     module, _, attribute = place.partition(":")
     try:
         found = importlib.import_module(module)

@@ -9,8 +9,9 @@ import numpy as np
 from jax.extend import core as jex
 
 from madbench.errors import UserError
-from madbench.models import Family, sampled_weights
+from madbench.models import Family
 from madbench.samples import Samples
+from madbench.strategies import arguments
 from madbench.strategies.loading import said
 from madbench.strategies.strategy import Strategy, has
 
@@ -62,24 +63,19 @@ def check(
     if has(strategy, "weigh"):
         _check_weights(strategy, where, list(dict.fromkeys(compositions)))
     if has(strategy, "extrapolate"):
-        fitted = sampled_weights(family, jax.eval_shape(family.init, jax.random.key(0)))
-        found = _called(where, "extrapolate", strategy.extrapolate, fitted, fitted)
-        if _form(found) != _form(fitted):
+        handed = arguments.extrapolate(family)
+        found = _called(where, "extrapolate", strategy.extrapolate, *handed)
+        if _form(found) != _form(handed[0]):
             raise UserError(f"{where}: extrapolate must return arrays of the shapes and types of `fitted`")
     if has(strategy, "guide"):
-        x = _shape((3, *strategy.given.shape))
-        level = _shape((), family.level_dtype)
-        found = _called(where, "guide", strategy.guide, x, x if strategy.extra_fit else None, x, level, state)
-        _expect(where, "guide", found, x)
+        handed = arguments.guide(strategy, family, 3, state)
+        found = _called(where, "guide", strategy.guide, *handed)
+        _expect(where, "guide", found, handed[0])
 
 
 def _init(strategy: Strategy, where: str, n: int) -> Any:
     """Shapes of what `init` makes of `n` real samples."""
-    real = member = None
-    if strategy.reads_real:
-        real = Samples(_shape((n, *strategy.given.shape)), _shape((n,), jnp.int32))
-        member = _shape((n,), jnp.bool)
-    state = _called(where, "init", strategy.init, _key(), real, member)
+    state = _called(where, "init", strategy.init, *arguments.init(strategy, n))
     if any(jnp.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in jax.tree.leaves(state)):
         raise UserError(f"{where}: init returns random keys, which are no arrays of numbers; use jax.random.key_data")
     if empty := [leaf.shape for leaf in jax.tree.leaves(state) if 0 in leaf.shape]:
@@ -90,16 +86,16 @@ def _init(strategy: Strategy, where: str, n: int) -> Any:
 
 
 def _check_select(strategy: Strategy, where: str, family: Family, model: str, state: Any, n: int) -> None:
-    x = _shape((strategy.candidates, n, *strategy.given.shape))
-    y, member = _shape((n,), jnp.int32), _shape((n,), jnp.bool)
-    found = _called(where, "select", strategy.select, _key(), Samples(x, y), member, state)
+    handed = arguments.select(strategy, n, state)
+    x, y = handed[1]
+    found = _called(where, "select", strategy.select, *handed)
     samples, *weight = (found,) if isinstance(found, Samples) else found if isinstance(found, tuple) else (None,)
     if not isinstance(samples, Samples) or len(weight) > 1:
         raise UserError(f"{where}: select must return Samples(x, y), or those and weights")
-    _expect(where, "select (x)", samples.x, _shape(x.shape[1:]))
+    _expect(where, "select (x)", samples.x, arguments.shape(x.shape[1:]))
     _expect(where, "select (y)", samples.y, y)
     if weight:
-        _expect(where, "select (weights)", weight[0], _shape((n,)), or_bool=True)
+        _expect(where, "select (weights)", weight[0], arguments.shape((n,)), or_bool=True)
         if not getattr(family, "takes_weights", False):
             raise UserError(f"{where} weighs samples in the training objective, which {model} does not heed")
 
@@ -107,8 +103,8 @@ def _check_select(strategy: Strategy, where: str, family: Family, model: str, st
 def _check_weights(strategy: Strategy, where: str, compositions: list[tuple[int, int]]) -> None:
     """On whole training sets, padded as in the program and in its precision."""
     capacity = max(map(sum, compositions))
-    found = _called(where, "weigh", strategy.weigh, _shape((capacity,), jnp.bool), *[_shape((), jnp.int32)] * 2)
-    _expect(where, "weigh", found, _shape((capacity,)), or_bool=True)
+    found = _called(where, "weigh", strategy.weigh, *arguments.weigh(capacity))
+    _expect(where, "weigh", found, arguments.shape((capacity,)), or_bool=True)
     weigh = jax.jit(strategy.weigh)
     for n_real, n_synthetic in compositions:
         whole = weigh(jnp.arange(capacity) < n_real, jnp.int32(n_real), jnp.int32(n_synthetic))
@@ -143,10 +139,10 @@ def check_pool(name: str, weights: Any) -> None:
         )
 
 
-def _called(where: str, hook: str, function: Callable, *arguments: Any) -> Any:
+def _called(where: str, hook: str, function: Callable, *handed: Any) -> Any:
     """The shapes of what a hook returns; whatever its own code raises is said in one line."""
     try:
-        program, found = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        program, found = jax.make_jaxpr(function, return_shape=True)(*handed)
     except UserError as error:
         raise UserError(f"{where}: {hook}: {error}") from None
     except Exception as error:
@@ -175,14 +171,6 @@ def _primitives(jaxpr: Any, endless: bool = False) -> Iterator[tuple[str, bool]]
             for inner in value if isinstance(value, (tuple, list)) else (value,):
                 if isinstance(inner, (jex.ClosedJaxpr, jex.Jaxpr)):
                     yield from _primitives(getattr(inner, "jaxpr", inner), endless or name == "while")
-
-
-def _shape(shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, dtype)
-
-
-def _key() -> jax.ShapeDtypeStruct:
-    return jax.eval_shape(lambda: jax.random.key(0))
 
 
 def _form(tree: Any) -> Any:
