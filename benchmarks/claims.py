@@ -14,7 +14,6 @@ the question is another one: whether the method is worth its price.
 
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -223,15 +222,13 @@ def _rewards(result: results.Result) -> dict[str, np.ndarray]:
 # ------------------------------------------------------------------------------------------------------------- as text
 
 
-def write(by_budget: Mapping[str, Sequence[Tried]], folder: pathlib.Path) -> None:
-    """claims.md and claims.json, of what `try_all` found at each budget."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "claims.md").write_text("\n".join(_markdown(by_budget)) + "\n")
-    plain = {budget: [_plain(tried) for tried in found] for budget, found in by_budget.items()}
-    (folder / "claims.json").write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+def plain(by_budget: Mapping[str, Sequence[Tried]]) -> list[dict[str, Any]]:
+    """Values for JSON, of what `try_all` found at each budget."""
+    return [{"budget": budget} | _plain(tried) for budget, found in by_budget.items() for tried in found]
 
 
-def _markdown(by_budget: Mapping[str, Sequence[Tried]]) -> Iterable[str]:
+def markdown(by_budget: Mapping[str, Sequence[Tried]]) -> Iterable[str]:
+    """The lines of a table, a row for each claim."""
     yield "| claim | tried as | " + " | ".join(f"{budget} | Holm | " for budget in by_budget) + "|"
     yield "|---|---|" + "--:|--:|---|" * len(by_budget)
     for claim in CLAIMS:

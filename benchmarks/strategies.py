@@ -21,7 +21,7 @@ import claims
 import numpy as np
 from absl import app, flags
 
-from madbench import commands, experiment, grid, results
+from madbench import __version__, commands, experiment, grid, results
 from madbench.job_config import read_config
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -58,6 +58,10 @@ _OTHERS = (
 )
 SEARCHED = {"diffusion": (*_OTHERS, *_SIMS, *_NEON), "gan": (*_OTHERS, *_NEON)}
 SEARCH_SEEDS = (100, 101)
+_TOLD = (  # of the comparison, what is kept as reference results
+    "strategy", "equal_cost", "metric", "statistic", "scale", "difference", "low", "high", "p_value", "p_holm", "rank",
+    "flops_ratio",
+)  # fmt: skip
 
 _FAMILY = flags.DEFINE_enum("family", "diffusion", list(CHOSEN), "Of the models.")
 _OUT = flags.DEFINE_string("out", None, "Where the workdirs go.", required=True)
@@ -124,11 +128,20 @@ def main(argv) -> None:
     workdirs = {(strategy, True): run(strategy, True, folder) for strategy in ("none", *mine)}
     if not _EQUAL_COST.value:
         workdirs |= {(strategy, False): run(strategy, False, folder) for strategy in mine if pays(strategy)}
-    commands.compare(["compare", *map(str, workdirs.values()), f"--out={folder / 'comparison'}"])
-    budgets = {False: "all steps", True: "equal cost"}
-    tried = {name: claims.try_all(workdirs, chosen, equal_cost=budget) for budget, name in budgets.items()}
-    claims.write(tried, folder / "comparison")
-    print((folder / "comparison" / "claims.md").read_text())
+    compared = folder / "comparison"
+    commands.compare(["compare", *map(str, workdirs.values()), f"--out={compared}"])
+    budgets = {"all steps": False, "equal cost": True} if len(set(workdirs)) > len(mine) + 1 else {"equal cost": True}
+    tried = {name: claims.try_all(workdirs, chosen, equal_cost=budget) for name, budget in budgets.items()}
+    (compared / "claims.md").write_text("\n".join(claims.markdown(tried)) + "\n")
+    print((compared / "claims.md").read_text())
+    overall = json.loads((compared / "comparison.json").read_text())["overall"]
+    reference = {
+        "command": f"python benchmarks/strategies.py --family={_FAMILY.value}",
+        "benchmark": __version__,
+        "overall": [{field: row[field] for field in _TOLD} for row in overall],
+        "claims": claims.plain(tried),
+    }
+    (compared / "reference.json").write_text(json.dumps(reference, indent=None, ensure_ascii=False) + "\n")
     return None
 
 
