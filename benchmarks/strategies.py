@@ -21,7 +21,8 @@ import claims
 import numpy as np
 from absl import app, flags
 
-from madbench import __version__, commands, experiment, grid, results
+from madbench import __version__, commands, experiment, grid, results, stopping
+from madbench.errors import UserError, told
 from madbench.job_config import read_config
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -122,7 +123,8 @@ def main(argv) -> None:
     folder = pathlib.Path(_OUT.value)
     folder.mkdir(parents=True, exist_ok=True)
     if _SEARCH.value:
-        return search(folder)
+        search(folder)
+        return
     chosen = CHOSEN[_FAMILY.value]
     mine = [strategy for strategy in chosen.values() if not _ONLY.value or strategy.partition("(")[0] in _ONLY.value]
     workdirs = {(strategy, True): run(strategy, True, folder) for strategy in ("none", *mine)}
@@ -142,8 +144,20 @@ def main(argv) -> None:
         "claims": claims.plain(tried),
     }
     (compared / "reference.json").write_text(json.dumps(reference, indent=None, ensure_ascii=False) + "\n")
-    return None
+
+
+def guarded(argv) -> int:
+    """What a person sees of a stop or of a wrong setting is one line."""
+    try:
+        main(argv)
+    except stopping.Stopped as stopped:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 128 + stopped.signal
+    except UserError as error:
+        print(f"strategies.py: {told(error)}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(app.run(main))
+    sys.exit(app.run(guarded))
