@@ -156,6 +156,8 @@ def guarded(argv) -> int:
     except UserError as error:
         print(f"strategies.py: {told(error)}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # the second time
+        return 130
     return 0
 
 
