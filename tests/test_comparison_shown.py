@@ -223,3 +223,19 @@ def test_misuse_is_one_line_and_writes_nothing(tmp_path, capsys):
         assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
     assert [p.name for p in (tmp_path / "packed").iterdir()] == ["submission.json"]
+
+
+def test_what_costs_nothing_has_one_budget():
+    shown = [
+        trials.make("plain"),
+        trials.make("free", "golden_ratio", effect=-0.2),
+        trials.make("equal", "neon", effect=-0.3, flops=900),
+        trials.make("more", "neon", False, effect=-0.5, flops=1900),
+        trials.make("alone", "sims", effect=-0.3, flops=950),
+    ]
+    lines = comparison_text.render(comparison.compare(shown), "md").splitlines()
+    first = [line.split("|") for line in lines if line.startswith(("| golden_ratio ", "| sims ", "| neon "))]
+    cells = {row[1].strip(): [cell.strip() for cell in row[-5:-1]] for row in first if len(row) == 12}
+    assert cells["golden_ratio"] == ["costs nothing", "—", "—", "—"]
+    assert cells["sims"] == ["—", "—", "—", "—"]
+    assert " to " in cells["neon"][0]

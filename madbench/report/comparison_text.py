@@ -18,6 +18,7 @@ from madbench.verdict import Cell
 
 NAME = "comparison"
 FORMATS = ("md", "csv", "json")
+SAME = "costs nothing"  # of a strategy that has one budget, in the column of the other
 
 
 def render(found: Comparison, format: str) -> str:
@@ -38,10 +39,6 @@ def write(found: Comparison, folder: pathlib.Path) -> list[str]:
 def budgets(found: Comparison) -> list[bool]:
     """`equal_cost` of what is shown beside each other."""
     return list(dict.fromkeys(standing.equal_cost for standing in found.standings))
-
-
-def budget_name(equal_cost: bool) -> str:
-    return "equal cost" if equal_cost else "all steps"
 
 
 def group_name(group: tuple[str, str]) -> str:
@@ -80,7 +77,7 @@ def findings(found: Comparison) -> Iterator[str]:
                 number = f" ({_number(effect, effect.mean)})" if effect.finding else ""
                 said.setdefault(name, []).append(f"{standing.strategy}{number}")
             parts = "; ".join(f"{name}: {', '.join(who)}" for name, who in said.items() if who)
-            yield f"{group_name(group)}, {budget_name(equal_cost)}: {parts}."
+            yield f"{group_name(group)}, {verdict.budget_name(equal_cost)}: {parts}."
 
 
 def notes(found: Comparison) -> list[str]:
@@ -99,7 +96,8 @@ def notes(found: Comparison) -> list[str]:
         "no independent trials. It speaks of these blocks, not of others.",
         "Rank: among none and all strategies at that budget, 1 the best, the mean over blocks and seeds. A run without "
         "a value ranks last, as does a strategy in a block where it was not run.",
-        f"{MISSING}: not run, or missing: no mean is taken over pairs that are left.",
+        f"{MISSING}: not run, or missing: no mean is taken over pairs that are left. {SAME.capitalize()}: the strategy "
+        "has one budget, and its effect is in the other column.",
         "Seeds share the reference and the feature network: what is judged are strategies on these data.",
         *accounts.notes(found.results),
     ]
@@ -142,7 +140,7 @@ def _costs(found: Comparison) -> Grid:
         ):
             values = [value for each in mine if (value := getattr(each, field)) is not None]
             texts.append(pattern.format(max(values)) if values else MISSING)
-        rows.append([*key[: 2 * several], key[2], budget_name(key[3]), *texts])
+        rows.append([*key[: 2 * several], key[2], verdict.budget_name(key[3]), *texts])
     header = ["task", "model"] * several + ["strategy", "budget", "FLOPs, × none", "real samples seen"]
     header += ["extra parameters", "pool memorization"]
     return Grid("What they cost: the largest of all blocks.", header, rows, "ll" * several + "llrrrr")
@@ -162,10 +160,11 @@ def _overall(found: Comparison, outcome: Outcome, caption: str) -> Grid:
         for equal_cost in shown:
             standing = mine.get(equal_cost)
             effect = standing.effects.get(outcome) if standing else None
-            row += [*_effect_texts(effect), _rank_text(standing.ranks[outcome] if standing else None)]
+            free = strategy != NO_STRATEGY and any(s.flops_ratio == 1 for s in mine.values())
+            row += [*_effect_texts(effect, free), _rank_text(standing.ranks[outcome] if standing else None)]
         rows.append(row)
     header = ["of"] * several + ["strategy", "blocks"]
-    header += [f"{budget_name(b)}{name}" for b in shown for name in ("", ": p", ": Holm", ": rank")]
+    header += [f"{verdict.budget_name(b)}{name}" for b in shown for name in ("", ": p", ": Holm", ": rank")]
     return Grid(caption, header, rows, "l" * several + "lr" + "rrrr" * len(shown))
 
 
@@ -189,15 +188,18 @@ def _blocks(found: Comparison, outcome: Outcome, caption: str) -> Grid:
         where = [block.task, block.model] * several + [block.loop, bias_text(block.bias)]
         row = [*where, MISSING if level is None else style(info, level).format(level), strategy]
         for equal_cost in shown:
-            row += _effect_texts(mine[equal_cost].effects[outcome] if equal_cost in mine else None)
+            free = any(trial.expense.flops_ratio == 1 for trial in mine.values())
+            row += _effect_texts(mine[equal_cost].effects[outcome] if equal_cost in mine else None, free)
         rows.append(row)
     header = ["task", "model"] * several + ["loop", "λ", NO_STRATEGY, "strategy"]
-    header += [f"{budget_name(b)}{name}" for b in shown for name in ("", ": p", ": Holm")]
+    header += [f"{verdict.budget_name(b)}{name}" for b in shown for name in ("", ": p", ": Holm")]
     return Grid(caption, header, rows, "ll" * several + "lrrl" + "rrr" * len(shown))
 
 
-def _effect_texts(effect: Effect | None) -> list[str]:
-    """ "0.83 (0.75 to 0.92)", "0.003", "0.02"."""
+def _effect_texts(effect: Effect | None, is_free: bool = False) -> list[str]:
+    """ "0.83 (0.75 to 0.92)", "0.003", "0.02"; `is_free`: the strategy costs nothing, so that budgets are one."""
+    if effect is None and is_free:
+        return [SAME, MISSING, MISSING]
     if effect is None or effect.mean is None:
         return [f"{MISSING} ({effect.undecided})" if effect else MISSING, MISSING, MISSING]
     mean, interval = _number(effect, effect.mean), effect.interval

@@ -7,7 +7,7 @@
 from madbench.verdict.definitions import DEFAULT, DEFINITIONS, Criterion, Definition
 from madbench.verdict.judge import Verdict, judge, judge_cell
 from madbench.verdict.trend import CONFIDENCE, MIN_SEEDS, SIGNIFICANCE, Interval, Trend
-from madbench.verdict.values import Cell, group, half_life, logarithm, matrix, strategy_of
+from madbench.verdict.values import Cell, budget_name, group, half_life, logarithm, matrix, strategy_of
 
 __all__ = [
     "CONFIDENCE",
@@ -21,6 +21,7 @@ __all__ = [
     "Interval",
     "Trend",
     "Verdict",
+    "budget_name",
     "group",
     "half_life",
     "judge",

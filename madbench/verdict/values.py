@@ -28,7 +28,12 @@ class Cell(NamedTuple):
         """ "equal cost", "all steps", or "" without a strategy."""
         if self.strategy == NO_STRATEGY:
             return ""
-        return "equal cost" if self.equal_cost else "all steps"
+        return budget_name(self.equal_cost)
+
+
+def budget_name(equal_cost: bool) -> str:
+    """What a strategy may spend, in two words."""
+    return "equal cost" if equal_cost else "all steps"
 
 
 def strategy_of(said: Mapping[str, Any]) -> tuple[str, bool]:
