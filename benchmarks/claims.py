@@ -1,12 +1,14 @@
 """What the papers say of their strategies, tried on the runs of `benchmarks/strategies.py`, which calls this at its
 end.
 
-A claim is a contrast: a strategy less none, or less the control `random_subsample`, which draws as many candidates and
-takes one blindly; of a metric, in some generations, over some loops and both λ. The signs were written down before the
-runs of the reported seeds were made, all but the golden ratio's, whose runs were known. A seed is the independent unit:
-its differences are averaged over loops and λ first; then come Student's t interval, the two-sided paired t-test, and
-Holm's correction over all claims of a family of models and budget. A claim *holds* where the corrected test finds the
-sign that the paper says, and is *contradicted* where it finds the other; else it is *open*: the runs do not tell.
+A claim is a contrast: a strategy less none, or less the control `random_subsample`, which draws as many candidates
+and takes one blindly; of a metric, in some generations, over some loops, at each λ by itself: papers sample without
+bias, as λ = 1 does, and a smaller λ has lost diversity already. The signs were written down before the runs of the
+reported seeds were made, all but the golden ratio's; that λ are told apart, after the first verifier's were seen,
+which helps at one and harms at the other. A seed is the independent unit: its differences are averaged over loops
+first; then come Student's t interval, the two-sided paired t-test, and Holm's correction over all claims and λ of a
+family of models and a budget. A claim *holds* where the corrected test finds the sign that the paper says, and is
+*contradicted* where it finds the other; else it is *open*: the runs do not tell.
 
 Papers give every method a training of its own, so that a claim is tried with all optimizer steps first. At equal cost
 the question is another one: whether the method is worth its price.
@@ -126,9 +128,10 @@ CLAIMS = [
 
 @dataclasses.dataclass(frozen=True)
 class Tried:
-    """A claim and what the runs say of it."""
+    """A claim and what the runs of one λ say of it."""
 
     claim: Claim
+    bias: float
     setting: str
     effect: comparison.Effect
 
@@ -154,12 +157,14 @@ def try_all(
     for claim in CLAIMS:
         paths = [find(name) for name in (claim.strategy, claim.against)]
         if None not in paths:
-            treated, against = (_contrasted(path, claim) for path in paths)
             info = MetricInfo(
                 claim.metric, 1, claim.metric, "lower" if claim.metric == "fd" else "higher",
                 "distance" if claim.metric == "fd" else "share", None, "",
             )  # fmt: skip
-            found.append(Tried(claim, chosen[claim.strategy], comparison.measure(treated - against, info)))
+            treated, against = (_contrasted(path, claim) for path in paths)
+            for bias in treated:
+                effect = comparison.measure(treated[bias] - against[bias], info)
+                found.append(Tried(claim, bias, chosen[claim.strategy], effect))
     corrected = comparison.holm([tried.effect.p_value for tried in found])
     return [
         dataclasses.replace(tried, effect=dataclasses.replace(tried.effect, p_holm=p, family=len(found)))
@@ -167,34 +172,36 @@ def try_all(
     ]
 
 
-def _contrasted(path: pathlib.Path, claim: Claim) -> np.ndarray:
-    """The statistic of each seed, `[seed]`, over loops and λ."""
+def _contrasted(path: pathlib.Path, claim: Claim) -> dict[float, np.ndarray]:
+    """The statistic of each seed, `[seed]`, over loops, by λ."""
     values = _values(path, claim.metric)
     statistic = {
-        FIRST: lambda v: v[..., 0],
-        MEAN: lambda v: v[..., 1:].mean(axis=-1),
-        LAST: lambda v: v[..., -1],
+        FIRST: lambda v: v[:, 0],
+        MEAN: lambda v: v[:, 1:].mean(axis=1),
+        LAST: lambda v: v[:, -1],
     }[claim.when]
-    over = lambda loops: np.mean([statistic(v).mean(axis=0) for name, v in values.items() if name in loops], axis=0)
-    return over(claim.loops) - (over(claim.less) if claim.less else 0.0)
+    over = lambda loops, bias: np.mean(
+        [statistic(v) for (loop, b), v in values.items() if loop in loops and b == bias], axis=0
+    )
+    biases = sorted({bias for _, bias in values}, reverse=True)
+    return {b: over(claim.loops, b) - (over(claim.less, b) if claim.less else 0.0) for b in biases}
 
 
 @functools.cache
-def _values(path: pathlib.Path, metric: str) -> dict[str, np.ndarray]:
-    """By loop `[λ, seed, generation]`; logarithms of FD."""
+def _values(path: pathlib.Path, metric: str) -> dict[tuple[str, float], np.ndarray]:
+    """By loop and λ `[seed, generation]`; logarithms of FD."""
     result = results.load(path)
     if metric == "reward":
         return _rewards(result)
     seeds, generations = sorted(result.config["seeds"]), result.config["generations"]
-    found: dict[str, list[np.ndarray]] = {}
+    found = {}
     for cell, rows in verdict.group(result.rows).items():
         values = verdict.matrix(rows, metric, seeds, generations)
-        values = verdict.logarithm(values) if metric == "fd" else values
-        found.setdefault(cell.loop.partition("(")[0], []).append(values)
-    return {loop: np.stack(values) for loop, values in found.items()}
+        found[cell.loop.partition("(")[0], cell.bias] = verdict.logarithm(values) if metric == "fd" else values
+    return found
 
 
-def _rewards(result: results.Result) -> dict[str, np.ndarray]:
+def _rewards(result: results.Result) -> dict[tuple[str, float], np.ndarray]:
     """E exp r of what the metrics saw in the first and the last generation, other generations NaN, as `_values`.
 
     r is K-choice's, but its judge is a classifier of its own: of the held-out samples, which no strategy sees.
@@ -207,15 +214,15 @@ def _rewards(result: results.Result) -> dict[str, np.ndarray]:
     confidence = jax.jit(functools.partial(classifier.log_confidence, net))
     found = {}
     for loop in config["loops"]:
-        values = np.full((len(config["biases"]), len(config["seeds"]), config["generations"]), np.nan)
-        for i, bias in enumerate(config["biases"]):
-            for j, seed in enumerate(sorted(config["seeds"])):
+        for bias in config["biases"]:
+            values = np.full((len(config["seeds"]), config["generations"]), np.nan)
+            for i, seed in enumerate(sorted(config["seeds"])):
                 for generation in results.measured_generations(config["generations"]):
                     folder = result.path / "samples" / results.slug(loop, bias, seed)
                     x = np.load(folder / f"measured-{generation:04d}.npz")["x"]
                     y = np.arange(x.shape[0]) % source.num_classes  # labels go round
-                    values[i, j, generation - 1] = np.exp(REWARD_SCALE * confidence(params, x[None], y)).mean()
-        found[loop.partition("(")[0]] = values
+                    values[i, generation - 1] = np.exp(REWARD_SCALE * confidence(params, x[None], y)).mean()
+            found[loop.partition("(")[0], bias] = values
     return found
 
 
@@ -227,15 +234,15 @@ def plain(by_budget: Mapping[str, Sequence[Tried]]) -> list[dict[str, Any]]:
     return [{"budget": budget} | _plain(tried) for budget, found in by_budget.items() for tried in found]
 
 
-def markdown(by_budget: Mapping[str, Sequence[Tried]]) -> Iterable[str]:
-    """The lines of a table, a row for each claim."""
-    yield "| claim | tried as | " + " | ".join(f"{budget} | Holm | " for budget in by_budget) + "|"
-    yield "|---|---|" + "--:|--:|---|" * len(by_budget)
+def markdown(found: Sequence[Tried]) -> Iterable[str]:
+    """The lines of a table of one budget: a row for each claim, a column for each λ."""
+    biases = sorted({tried.bias for tried in found}, reverse=True)
+    yield "| claim | tried as | " + " | ".join(f"λ = {bias:g}" for bias in biases) + " |"
+    yield "|---|---|" + "---|" * len(biases)
     for claim in CLAIMS:
-        mine = [next((tried for tried in found if tried.claim == claim), None) for found in by_budget.values()]
-        if any(mine):
-            cells = [_effect(tried) if tried else "— | — | " for tried in mine]
-            yield f"| {claim.says} ({claim.paper}) | {_tried_as(claim)} | " + " | ".join(cells) + " |"
+        mine = [tried for bias in biases for tried in found if tried.claim == claim and tried.bias == bias]
+        if mine:
+            yield f"| {claim.says} ({claim.paper}) | {_tried_as(claim)} | {' | '.join(map(_effect, mine))} |"
 
 
 def _tried_as(claim: Claim) -> str:
@@ -248,18 +255,21 @@ def _tried_as(claim: Claim) -> str:
 
 
 def _effect(tried: Tried) -> str:
+    """ "0.83 (0.75 to 0.92), p = 0.02: **holds**"."""
     effect = tried.effect
     if effect.interval is None:
-        return f"{effect.undecided} | — | "
-    change = (lambda x: f"{np.exp(x):.3f}") if effect.is_log else (lambda x: f"{x:+.3f}")
+        return effect.undecided
+    change = (lambda x: f"{np.exp(x):.2f}") if effect.is_log else (lambda x: f"{x:+.3f}")
     low, high = map(change, effect.interval)
-    return f"{change(effect.mean)} ({low} to {high}) | {probability(effect.p_holm)} | **{tried.verdict}**"
+    p = probability(effect.p_holm)
+    return f"**{tried.verdict}**: {change(effect.mean)} ({low} to {high}), p = {p}"
 
 
 def _plain(tried: Tried) -> dict[str, Any]:
     effect = tried.effect
     return {
         **dataclasses.asdict(tried.claim),
+        "bias": tried.bias,
         "setting": tried.setting,
         "is_log": effect.is_log,
         "mean": effect.mean,

@@ -134,8 +134,11 @@ def main(argv) -> None:
     commands.compare(["compare", *map(str, workdirs.values()), f"--out={compared}"])
     budgets = {"all steps": False, "equal cost": True} if len(set(workdirs)) > len(mine) + 1 else {"equal cost": True}
     tried = {name: claims.try_all(workdirs, chosen, equal_cost=budget) for name, budget in budgets.items()}
-    (compared / "claims.md").write_text("\n".join(claims.markdown(tried)) + "\n")
-    print((compared / "claims.md").read_text())
+    lines = [
+        line for budget, found in tried.items() for line in (f"Claims, {budget}:", "", *claims.markdown(found), "")
+    ]
+    (compared / "claims.md").write_text("\n".join(lines))
+    print("\n".join(lines))
     overall = json.loads((compared / "comparison.json").read_text())["overall"]
     reference = {
         "command": f"python benchmarks/strategies.py --family={_FAMILY.value}",

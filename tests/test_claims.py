@@ -34,26 +34,29 @@ def workdirs(folder, **effects):
 
 def test_claims_are_held_against_what_is_there(claims, tmp_path):
     runs = workdirs(tmp_path, golden_ratio=-0.5, real_weight=-1.0, neon=0.0)
-    found = {tried.claim.says: tried for tried in claims.try_all(runs, CHOSEN, equal_cost=True)}
-    assert len(found) == 5
-    pooling = found["golden-ratio weights beat pooling real and synthetic samples"]
-    assert pooling.verdict == "holds"
-    assert pooling.effect.mean == pytest.approx(-0.5, abs=0.03)
-    heavier = found["and beat a larger weight of real samples, 0.8"]
-    assert heavier.verdict == "contradicted"
-    assert heavier.effect.mean == pytest.approx(0.5, abs=0.03)
-    assert {tried.verdict for tried in found.values() if tried.claim.strategy == "neon"} == {"open"}
+    tried = claims.try_all(runs, CHOSEN, equal_cost=True)
+    assert len(tried) == 5 * 2  # at each λ
+    for bias in (1.0, 0.5):
+        found = {each.claim.says: each for each in tried if each.bias == bias}
+        pooling = found["golden-ratio weights beat pooling real and synthetic samples"]
+        assert pooling.verdict == "holds"
+        assert pooling.effect.mean == pytest.approx(-0.5, abs=0.05)
+        heavier = found["and beat a larger weight of real samples, 0.8"]
+        assert heavier.verdict == "contradicted"
+        assert heavier.effect.mean == pytest.approx(0.5, abs=0.05)
+    assert {each.verdict for each in tried if each.claim.strategy == "neon"} == {"open"}
 
 
 def test_a_contrast_by_hand(claims, tmp_path):
-    """Generation 1 of all loops, by seed over loops and λ; and one family of Holm's."""
+    """Generation 1 of all loops, by seed over loops; and one family of Holm's."""
     runs = workdirs(tmp_path, neon=-0.3)
     found = claims.try_all(runs, CHOSEN, equal_cost=True)
-    first = next(tried for tried in found if (tried.claim.metric, tried.claim.when) == ("recall", claims.FIRST))
-    assert first.effect.family == len(found) == 3
+    what = ("recall", claims.FIRST, 0.5)
+    first = next(tried for tried in found if (tried.claim.metric, tried.claim.when, tried.bias) == what)
+    assert first.effect.family == len(found) == 3 * 2
 
     def by_seed(path):
-        rows = [row for row in results.load(path).rows if row["generation"] == 1]
+        rows = [row for row in results.load(path).rows if (row["generation"], row["bias"]) == (1, 0.5)]
         return np.array([np.mean([row["recall"] for row in rows if row["seed"] == seed]) for seed in range(5)])
 
     expected = by_seed(runs["neon", True]) - by_seed(runs["none", True])
@@ -62,10 +65,11 @@ def test_a_contrast_by_hand(claims, tmp_path):
 
 def test_strategies_that_cost_nothing_have_one_budget(claims, tmp_path):
     runs = workdirs(tmp_path, golden_ratio=-0.5)
-    (with_all,), (at_equal,) = (claims.try_all(runs, CHOSEN, equal_cost=budget) for budget in (False, True))
+    with_all, at_equal = (claims.try_all(runs, CHOSEN, equal_cost=budget) for budget in (False, True))
     assert with_all == at_equal
-    (text,) = [line for line in claims.markdown({"equal cost": [at_equal]}) if "2502.18049" in line]
-    assert "**holds**" in text
+    assert [tried.bias for tried in at_equal] == [1.0, 0.5]
+    (text,) = [line for line in claims.markdown(at_equal) if "2502.18049" in line]
+    assert text.count("**holds**") == 2
     assert "golden_ratio, against none, mean from generation 2 on, synthetic_augmentation, fresh_data: < 1" in text
 
 
@@ -82,7 +86,7 @@ def test_the_reward_tells_digits_from_noise(claims, tmp_path):
     folder.mkdir(parents=True)
     np.savez(folder / "measured-0001.npz", x=np.random.default_rng(0).normal(size=real.shape).astype(np.float32))
     np.savez(folder / "measured-0004.npz", x=real)
-    (reward,) = claims._values(path, "reward")["fully_synthetic"][0]
+    (reward,) = claims._values(path, "reward")["fully_synthetic", 1.0]
     assert reward[0] < 0.3
     assert reward[-1] > 0.9
     assert np.isnan(reward[1:-1]).all()
