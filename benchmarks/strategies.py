@@ -4,42 +4,33 @@
     python benchmarks/strategies.py --out=runs/strategies-gan --family=gan
     python benchmarks/strategies.py --out=runs/search --search                how the settings were chosen
 
-Every strategy runs at equal cost, and those that cost something also with all optimizer steps. A job that is stopped
-goes on where it was; a job that is done is not done again. `--only=sims,neon` runs some of them.
+Every strategy runs at equal cost, and those that give up 3 % of their optimizer steps or more for it also with all. A
+job that is stopped goes on where it was; a job that is done is not done again. `--only=sims,neon` runs some of them,
+in as many processes as you like; once all are there, the comparison is written, and what papers claim is tried
+(`claims.py`).
 
-`--search` runs the settings in `SEARCHED` at equal cost on other seeds, one λ and four generations, and prints for each
+`--search` runs the settings in `SEARCHED` at equal cost on other seeds, λ = 1 and four generations, and prints for each
 the mean difference to none in ln FD, precision and recall over generations 2 to 4, three loops and the seeds. Of each
-strategy those with the smallest ln FD are in `CHOSEN`, beside the golden ratio itself; nothing was chosen on the seeds
-that are reported. At the end comes what papers claim, tried on these runs (`claims.py`).
+strategy the setting with the smallest ln FD is in `claims.CHOSEN`, beside the golden ratio itself; of `projection` also one
+with half as many copies. Nothing was chosen on the seeds that are reported.
 """
 
 import json
 import pathlib
 import sys
+from collections.abc import Iterable, Mapping
 
 import claims
 import numpy as np
 from absl import app, flags
 
-from madbench import __version__, commands, experiment, grid, results, stopping
+from madbench import __version__, commands, experiment, grid, results, stopping, verdict
 from madbench.errors import UserError, told
 from madbench.job_config import read_config
 
 HERE = pathlib.Path(__file__).resolve().parent
 CONFIG = HERE.parent / "configs" / "strategies.py"
 
-_OF_ANY = {
-    "golden_ratio": "golden_ratio",
-    "real_weight": "golden_ratio(weight=0.8)",
-    "neon": "neon(weight=1.0,extra_fit=0.1,extra_rate=0.1)",
-    "verifier": "verifier(candidates=2)",
-    "verifier_by_distance": "verifier(by='distance',candidates=2)",
-    "projection": "projection(strength=2.0,clusters=32)",
-    "random_subsample": "random_subsample(candidates=2)",
-    "k_choice": "k_choice(candidates=2,scale=4.0)",
-    "entropy_selection": "entropy_selection(candidates=2)",
-}
-CHOSEN = {"diffusion": _OF_ANY | {"sims": "sims(weight=1.0,extra_fit=0.1)"}, "gan": _OF_ANY}
 _NEON = tuple(
     f"neon(weight={w},extra_fit=0.1,extra_rate={r})"
     for w, r in ((0.25, 0.1), (1.0, 0.1), (2.0, 0.1), (3.0, 0.1), (0.25, 0.5), (0.5, 0.5))
@@ -59,46 +50,57 @@ _OTHERS = (
 )
 SEARCHED = {"diffusion": (*_OTHERS, *_SIMS, *_NEON), "gan": (*_OTHERS, *_NEON)}
 SEARCH_SEEDS = (100, 101)
+FREE = 0.03  # of the steps: who gives up less is run at equal cost alone
 _TOLD = (  # of the comparison, what is kept as reference results
     "strategy", "equal_cost", "metric", "statistic", "scale", "difference", "low", "high", "p_value", "p_holm", "rank",
     "flops_ratio",
 )  # fmt: skip
 
-_FAMILY = flags.DEFINE_enum("family", "diffusion", list(CHOSEN), "Of the models.")
+_FAMILY = flags.DEFINE_enum("family", "diffusion", list(claims.CHOSEN), "Of the models.")
 _OUT = flags.DEFINE_string("out", None, "Where the workdirs go.", required=True)
 _SEARCH = flags.DEFINE_bool("search", False, "Search for settings instead.")
 _ONLY = flags.DEFINE_list("only", [], "Names of strategies.")
 _EQUAL_COST = flags.DEFINE_bool("equal_cost_only", False, "Leave out the runs with all optimizer steps.")
 
 
+def workdir_of(strategy: str, equal_cost: bool, folder: pathlib.Path) -> pathlib.Path:
+    slug = results.slug(strategy, 1.0, 0).removesuffix("-bias1-seed0")
+    return folder / (slug if equal_cost else f"{slug}-all-steps")
+
+
+def _is_done(workdir: pathlib.Path) -> bool:
+    return (workdir / "report.html").exists()
+
+
+def _is_meant(strategy: str) -> bool:
+    return not _ONLY.value or strategy.partition("(")[0] in _ONLY.value
+
+
 def run(strategy: str, equal_cost: bool, folder: pathlib.Path) -> pathlib.Path:
     """One job, to its end; its workdir."""
-    config = read_config(f"{CONFIG}:{_FAMILY.value}")
-    config.strategy, config.equal_cost = strategy, equal_cost
-    config.keep_samples = not _SEARCH.value  # by which claims of rewards are judged
-    if _SEARCH.value:
-        config.update(biases=(1.0,), generations=4, n_grid=0)
-        config.seeds = SEARCH_SEEDS
-    slug = results.slug(strategy, 1.0, 0).removesuffix("-bias1-seed0")
-    workdir = folder / (slug if equal_cost else f"{slug}-all-steps")
-    if not (workdir / "report.html").exists():
+    workdir = workdir_of(strategy, equal_cost, folder)
+    if not _is_done(workdir):
+        config = read_config(f"{CONFIG}:{_FAMILY.value}")
+        config.strategy, config.equal_cost = strategy, equal_cost
+        config.keep_samples = not _SEARCH.value  # by which claims of rewards are judged
+        if _SEARCH.value:
+            config.update(biases=(1.0,), generations=4, n_grid=0)
+            config.seeds = SEARCH_SEEDS
         print(f"== {strategy}{'' if equal_cost else ', all steps'}", flush=True)
         experiment.run(config, str(workdir))
     return workdir
 
 
 def search(folder: pathlib.Path) -> None:
-    """Prints a line for each of the settings, and writes them as JSON."""
+    """Prints a line for each of the settings, and writes all that are there as JSON."""
     plain = _values(run("none", True, folder))
     found = []
     for strategy in SEARCHED[_FAMILY.value]:
-        if _ONLY.value and strategy.partition("(")[0] not in _ONLY.value:
-            continue
-        change = (_values(run(strategy, True, folder)) - plain).mean(axis=(0, 1))
-        found.append(
-            {"strategy": strategy, **dict(zip(("ln_fd", "precision", "recall"), map(float, change), strict=True))}
-        )
-        print("SEARCH", strategy, *(f"{value:+.3f}" for value in change), flush=True)
+        if _is_meant(strategy) or _is_done(workdir_of(strategy, True, folder)):
+            change = (_values(run(strategy, True, folder)) - plain).mean(axis=(0, 1))
+            numbers = [None if np.isnan(value) else float(value) for value in change]
+            found.append({"strategy": strategy, **dict(zip(("ln_fd", "precision", "recall"), numbers, strict=True))})
+            print("SEARCH", strategy, *(f"{value:+.3f}" for value in change), flush=True)
     (folder / "search.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
@@ -113,10 +115,11 @@ def _values(workdir: pathlib.Path) -> np.ndarray:
 
 
 def pays(strategy: str) -> bool:
-    """Whether a strategy gives up optimizer steps at equal cost."""
+    """Whether a strategy gives up so many optimizer steps at equal cost that all of them are worth a run."""
     config = read_config(f"{CONFIG}:{_FAMILY.value}")
     config.strategy = strategy
-    return grid.prepare(config).paced
+    job = grid.prepare(config)
+    return min(account.steps for account in job.accounts.values()) < (1 - FREE) * job.family.steps
 
 
 def main(argv) -> None:
@@ -125,20 +128,29 @@ def main(argv) -> None:
     if _SEARCH.value:
         search(folder)
         return
-    chosen = CHOSEN[_FAMILY.value]
-    mine = [strategy for strategy in chosen.values() if not _ONLY.value or strategy.partition("(")[0] in _ONLY.value]
-    workdirs = {(strategy, True): run(strategy, True, folder) for strategy in ("none", *mine)}
-    if not _EQUAL_COST.value:
-        workdirs |= {(strategy, False): run(strategy, False, folder) for strategy in mine if pays(strategy)}
+    chosen = claims.CHOSEN[_FAMILY.value]
+    jobs = [("none", True), *((strategy, True) for strategy in chosen.values())]
+    free = [strategy for strategy in chosen.values() if not pays(strategy)]
+    jobs += [(strategy, False) for strategy in chosen.values() if strategy not in free]
+    for strategy, equal_cost in jobs:
+        if _is_meant(strategy) and (equal_cost or not _EQUAL_COST.value):
+            run(strategy, equal_cost, folder)
+    if missing := [strategy for strategy, budget in jobs if not _is_done(workdir_of(strategy, budget, folder))]:
+        print(f"nothing is compared before all have been run; still to come: {', '.join(missing)}")
+        return
+    workdirs = {job: workdir_of(*job, folder) for job in jobs}
     compared = folder / "comparison"
     commands.compare(["compare", *map(str, workdirs.values()), f"--out={compared}"])
-    budgets = {"all steps": False, "equal cost": True} if len(set(workdirs)) > len(mine) + 1 else {"equal cost": True}
-    tried = {name: claims.try_all(workdirs, chosen, equal_cost=budget) for name, budget in budgets.items()}
-    lines = [
-        line for budget, found in tried.items() for line in (f"Claims, {budget}:", "", *claims.markdown(found), "")
-    ]
+    tried = {
+        verdict.budget_name(budget): claims.try_all(workdirs, chosen, equal_cost=budget, free=free)
+        for budget in (False, True)
+    }
+    (compared / "collapse.md").write_text("\n".join(_collapse(workdirs)) + "\n")
+    lines = []
+    for budget, found in tried.items():
+        lines += [f"Claims, {budget}:", "", *claims.markdown(found), ""]
     (compared / "claims.md").write_text("\n".join(lines))
-    print("\n".join(lines))
+    print((compared / "collapse.md").read_text(), *lines, sep="\n")
     overall = json.loads((compared / "comparison.json").read_text())["overall"]
     reference = {
         "command": f"python benchmarks/strategies.py --family={_FAMILY.value}",
@@ -146,7 +158,26 @@ def main(argv) -> None:
         "overall": [{field: row[field] for field in _TOLD} for row in overall],
         "claims": claims.plain(tried),
     }
-    (compared / "reference.json").write_text(json.dumps(reference, indent=None, ensure_ascii=False) + "\n")
+    (compared / "reference.json").write_text(json.dumps(reference, ensure_ascii=False) + "\n")
+
+
+def _collapse(workdirs: Mapping[tuple[str, bool], pathlib.Path]) -> Iterable[str]:
+    """The lines of a table: what still becomes of the loops, by the verdicts of the standard table."""
+    findings = ("MAD", "loses quality", "loses diversity")
+    header = False
+    for (strategy, equal_cost), path in workdirs.items():
+        lines = json.loads((path / "table.json").read_text())["lines"]
+        largest = [line for line in lines if line["bias"] == max(each["bias"] for each in lines)]
+        if not header:
+            loops = " | ".join(line["loop"].partition("(")[0] for line in largest)
+            yield f"| strategy | budget | {' | '.join(findings)} | {loops} |"
+            yield "|---|---|" + "--:|" * (len(findings) + len(largest))
+            header = True
+        counts = [f"{sum(name in line['findings'] for line in lines)}/{len(lines)}" for name in findings]
+        ends = [[line["metrics"]["fd"][end]["mean"] for end in ("first", "last")] for line in largest]
+        fd = [f"{first:#.3g} → {last:#.3g}" for first, last in ends]
+        budget = verdict.budget_name(equal_cost) if strategy != "none" else ""
+        yield f"| `{strategy}` | {budget} | {' | '.join([*counts, *fd])} |"
 
 
 def guarded(argv) -> int:

@@ -1,7 +1,8 @@
 """`benchmarks/claims.py` on runs whose truth is known: it finds what is there, and calls open what is not."""
 
-import importlib.util
+import importlib
 import pathlib
+import sys
 
 import numpy as np
 import pytest
@@ -9,84 +10,142 @@ import trials
 
 import madbench
 from madbench import results
+from madbench.calls import read_call
 
-PATH = pathlib.Path(madbench.__file__).resolve().parents[1] / "benchmarks" / "claims.py"
+FOLDER = pathlib.Path(madbench.__file__).resolve().parents[1] / "benchmarks"
 CHOSEN = {"golden_ratio": "golden_ratio", "real_weight": "golden_ratio(weight=0.8)", "neon": "neon"}
 LOOPS = ("fully_synthetic", "synthetic_augmentation", "fresh_data(n_fresh=10,n_synthetic=30)")
+POOLING = "optimal weights beat pooling, where real samples are new in each generation"
+HEAVIER = "and beat another weight of real samples, 0.8"
 
 
 @pytest.fixture(scope="module")
 def claims():
-    spec = importlib.util.spec_from_file_location("claims", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(FOLDER))
+    yield importlib.import_module("claims")
+    sys.path.remove(str(FOLDER))
 
 
-def workdirs(folder, **effects):
-    made = {"none": trials.make("none", loops=LOOPS, noise=0.05)}
-    made |= {
-        name: trials.make(name, CHOSEN[name], loops=LOOPS, noise=0.05, effect=effect)
-        for name, effect in effects.items()
-    }
-    return {(CHOSEN.get(name, name), True): pathlib.Path(trials.save(result, folder)) for name, result in made.items()}
+def save(folder, strategy, equal_cost=True, **fields):
+    """A workdir of all three loops; its place among `workdirs`, and its path."""
+    name = f"{strategy}-{equal_cost}"
+    made = trials.make(name, strategy, equal_cost, loops=LOOPS, **{"noise": 0.03, **fields})
+    return {(strategy, equal_cost): pathlib.Path(trials.save(made, folder))}
+
+
+def found_by(tried, says, bias=1.0):
+    return next(each for each in tried if each.claim.says == says and each.bias == bias)
 
 
 def test_claims_are_held_against_what_is_there(claims, tmp_path):
-    runs = workdirs(tmp_path, golden_ratio=-0.5, real_weight=-1.0, neon=0.0)
+    runs = save(tmp_path, "none") | save(tmp_path, "golden_ratio", effect=-0.5)
+    runs |= save(tmp_path, "golden_ratio(weight=0.8)", effect=-1.0) | save(tmp_path, "neon")
     tried = claims.try_all(runs, CHOSEN, equal_cost=True)
     assert len(tried) == 5 * 2  # at each λ
     for bias in (1.0, 0.5):
-        found = {each.claim.says: each for each in tried if each.bias == bias}
-        pooling = found["golden-ratio weights beat pooling real and synthetic samples"]
-        assert pooling.verdict == "holds"
+        pooling, heavier = (found_by(tried, says, bias) for says in (POOLING, HEAVIER))
+        assert (pooling.verdict, heavier.verdict) == ("holds", "contradicted")
         assert pooling.effect.mean == pytest.approx(-0.5, abs=0.05)
-        heavier = found["and beat a larger weight of real samples, 0.8"]
-        assert heavier.verdict == "contradicted"
         assert heavier.effect.mean == pytest.approx(0.5, abs=0.05)
+        assert pooling.effect.family == 5
     assert {each.verdict for each in tried if each.claim.strategy == "neon"} == {"open"}
 
 
 def test_a_contrast_by_hand(claims, tmp_path):
-    """Generation 1 of all loops, by seed over loops; and one family of Holm's."""
-    runs = workdirs(tmp_path, neon=-0.3)
-    found = claims.try_all(runs, CHOSEN, equal_cost=True)
+    """Generation 1 of two of three loops, by seed."""
+    runs = save(tmp_path, "none") | save(tmp_path, "neon", effect=-0.3)
     what = ("recall", claims.FIRST, 0.5)
-    first = next(tried for tried in found if (tried.claim.metric, tried.claim.when, tried.bias) == what)
-    assert first.effect.family == len(found) == 3 * 2
+    tried = claims.try_all(runs, CHOSEN, equal_cost=True)
+    first = next(each for each in tried if (each.claim.metric, each.claim.when, each.bias) == what)
 
     def by_seed(path):
         rows = [row for row in results.load(path).rows if (row["generation"], row["bias"]) == (1, 0.5)]
+        rows = [row for row in rows if row["loop"] != "synthetic_augmentation"]
         return np.array([np.mean([row["recall"] for row in rows if row["seed"] == seed]) for seed in range(5)])
 
     expected = by_seed(runs["neon", True]) - by_seed(runs["none", True])
     assert first.effect.mean == pytest.approx(expected.mean())
 
 
-def test_strategies_that_cost_nothing_have_one_budget(claims, tmp_path):
-    runs = workdirs(tmp_path, golden_ratio=-0.5)
-    with_all, at_equal = (claims.try_all(runs, CHOSEN, equal_cost=budget) for budget in (False, True))
-    assert with_all == at_equal
-    assert [tried.bias for tried in at_equal] == [1.0, 0.5]
-    (text,) = [line for line in claims.markdown(at_equal) if "2502.18049" in line]
-    assert text.count("**holds**") == 2
-    assert "golden_ratio, against none, mean from generation 2 on, synthetic_augmentation, fresh_data: < 1" in text
+def test_changes_and_last_generations(claims, tmp_path):
+    """An effect that all generations have changes nothing from the first to the last."""
+    chosen = {"projection": "projection", "golden_ratio": "golden_ratio"}
+    runs = save(tmp_path, "none") | save(tmp_path, "projection", effect=-0.5)
+    tried = claims.try_all(runs, chosen, equal_cost=True)
+    level, change = (each for each in tried if each.claim.strategy == "projection" and each.bias == 1.0)
+    assert (level.verdict, change.verdict) == ("holds", "holds")  # generation 1 is as without
+    (path,) = save(tmp_path / "all", "projection", effect=-0.5).values()
+    rows = results.load(path).rows
+    for row in rows:
+        row["fd"] *= np.exp(-0.5) if row["generation"] == 1 else 1
+    (path / "metrics.jsonl").unlink()
+    results.write_rows(path / "metrics.jsonl", rows)
+    tried = claims.try_all(runs | {("projection", True): path}, chosen, equal_cost=True)
+    level, change = (each for each in tried if each.claim.strategy == "projection" and each.bias == 1.0)
+    assert (level.verdict, change.verdict) == ("holds", "open")
+
+
+def test_each_budget_has_its_own_runs(claims, tmp_path):
+    runs = save(tmp_path, "none") | save(tmp_path, "golden_ratio", effect=-0.5)
+    runs |= save(tmp_path, "neon") | save(tmp_path, "neon", False, effect=-0.5)
+    tried = claims.try_all(runs, CHOSEN, equal_cost=False)
+    assert found_by(tried, POOLING).verdict == "no answer"
+    assert found_by(tried, POOLING).effect.undecided == "not run"
+    tried = claims.try_all(runs, CHOSEN, equal_cost=False, free=["golden_ratio"])
+    assert found_by(tried, POOLING).verdict == "holds"
+    assert found_by(tried, HEAVIER).verdict == "no answer"
+
+
+def test_runs_that_diverged_are_no_answer(claims, tmp_path):
+    runs = save(tmp_path, "none") | save(tmp_path, "golden_ratio", effect=-0.5, diverged=2)
+    tried = claims.try_all(runs, CHOSEN, equal_cost=True)
+    pooling = found_by(tried, POOLING)
+    assert pooling.verdict == "no answer"
+    (text,) = [line for line in claims.markdown(tried) if POOLING in line]
+    assert text.count("no answer: 1 of 5 pairs missing") == 2
+    said = next(each for each in claims.plain({"equal cost": tried}) if each["says"] == POOLING)
+    assert (said["verdict"], said["undecided"]) == ("no answer", "1 of 5 pairs missing")
+
+
+def test_a_table_says_settings_and_numbers(claims, tmp_path):
+    runs = save(tmp_path, "none") | save(tmp_path, "golden_ratio", effect=-0.5)
+    lines = list(claims.markdown(claims.try_all(runs, CHOSEN, equal_cost=True)))
+    assert lines[0] == "| claim | tried as | λ = 1 | λ = 0.5 |"
+    (text,) = [line for line in lines if POOLING in line]
+    assert "FD, the last generation, fresh_data: `golden_ratio` against `none` < 1" in text
+    assert text.count("**holds**: 0.6") == 2
+    assert list(claims.markdown([])) == []
 
 
 def test_the_reward_tells_digits_from_noise(claims, tmp_path):
-    """Held-out digits in the places of their classes, and noise."""
+    """Digits of the training pool in the places of their classes, which the judge has not seen, and noise."""
     from madbench.data import digits
 
-    reference = digits.load().reference
-    each = [np.asarray(reference.x)[np.asarray(reference.y) == label][:20] for label in range(10)]
+    pool = digits.load().pool
+    each = [np.asarray(pool.x)[np.asarray(pool.y) == label][:20] for label in range(10)]
     real = np.stack(each, axis=1).reshape(-1, 8, 8, 1)  # labels go round
-    result = trials.make("runs", loops=("fully_synthetic",), biases=(1.0,), seeds=(0,))
+    result = trials.make("runs", loops=("fully_synthetic",), biases=(1.0,), seeds=(0, 1), diverged=1)
     path = pathlib.Path(trials.save(result, tmp_path))
-    folder = path / "samples" / results.slug("fully_synthetic", 1.0, 0)
-    folder.mkdir(parents=True)
-    np.savez(folder / "measured-0001.npz", x=np.random.default_rng(0).normal(size=real.shape).astype(np.float32))
-    np.savez(folder / "measured-0004.npz", x=real)
-    (reward,) = claims._values(path, "reward")["fully_synthetic", 1.0]
-    assert reward[0] < 0.3
-    assert reward[-1] > 0.9
-    assert np.isnan(reward[1:-1]).all()
+    noise = np.random.default_rng(0).normal(size=real.shape).astype(np.float32)
+    for seed in (0, 1):
+        folder = path / "samples" / results.slug("fully_synthetic", 1.0, seed)
+        folder.mkdir(parents=True)
+        np.savez(folder / "measured-0001.npz", x=noise)
+        np.savez(folder / "measured-0004.npz", x=real)
+    result = results.load(path)
+    reward, spread = (claims._values(result, name)["fully_synthetic", 1.0] for name in ("reward", "spread"))
+    assert reward[0, 0] < -2 < -0.5 < reward[0, -1] < 0
+    assert 0 < spread[0, -1] < spread[0, 0]
+    assert np.isnan(reward[0, 1:-1]).all()
+    assert np.isfinite(reward[1, 0])
+    assert np.isnan(reward[1, -1])  # of a run that diverged
+
+
+def test_the_control_draws_as_many_candidates(claims):
+    chosen = claims.CHOSEN
+    for of_family in chosen.values():
+        draws = {name: read_call(text)[1].get("candidates", 1) for name, text in of_family.items()}
+        judged = {claim.strategy for claim in claims.CLAIMS if claim.against == claims.CONTROL}
+        assert {draws[name] for name in (*judged, claims.CONTROL)} == {2}
+        names = {name for claim in claims.CLAIMS for name in (claim.strategy, claim.against)} - {"none", "sims"}
+        assert names <= of_family.keys()

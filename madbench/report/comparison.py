@@ -187,8 +187,13 @@ def _statistic(values: np.ndarray, outcome: Outcome, metrics: dict[str, MetricIn
 
 
 def measure(found: np.ndarray, info: MetricInfo) -> Effect:
+    """The effect on a metric behind differences `found [seed]`; see `effect`."""
+    return effect(found, is_log=info.kind == "distance", better=1 if info.direction == "higher" else -1)
+
+
+def effect(found: np.ndarray, *, is_log: bool, better: int) -> Effect:
     """The effect behind differences `found [seed]`, NaN where missing; before any correction."""
-    told = (info.kind == "distance", 1 if info.direction == "higher" else -1, found.size)
+    told = (is_log, better, found.size)
     missing = int(np.isnan(found).sum())
     if missing:
         return Effect(*told, None, None, None, f"{missing} of {found.size} pairs missing")
