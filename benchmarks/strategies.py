@@ -9,10 +9,10 @@ job that is stopped goes on where it was; a job that is done is not done again. 
 in as many processes as you like; once all are there, the comparison is written, and what papers claim is tried
 (`claims.py`).
 
-`--search` runs the settings in `SEARCHED` at equal cost on other seeds, λ = 1 and four generations, and prints for each
-the mean difference to none in ln FD, precision and recall over generations 2 to 4, three loops and the seeds. Of each
-strategy the setting with the smallest ln FD is in `claims.CHOSEN`, beside the golden ratio itself; of `projection` also one
-with half as many copies. Nothing was chosen on the seeds that are reported.
+`--search` runs the settings in `SEARCHED` at equal cost on other seeds, λ = 1 and four generations, and prints for
+each the mean difference to none in ln FD, precision and recall over generations 2 to 4, three loops and the seeds. Of
+each strategy the setting with the smallest ln FD is in `claims.CHOSEN`, beside the golden ratio itself, and of
+`projection` one with half as many copies. Nothing was chosen on the seeds that are reported.
 """
 
 import json
