@@ -53,7 +53,8 @@ _OF_ANY = {
 }
 CHOSEN = {  # settings, by family and name
     "diffusion": _OF_ANY | {"sims": "sims(weight=1.0,extra_fit=0.1)"},
-    "gan": _OF_ANY | {"k_choice": "k_choice(candidates=2,scale=1.0)"},
+    "gan": _OF_ANY
+    | {"k_choice": "k_choice(candidates=2,scale=1.0)", "neon": "neon(weight=0.25,extra_fit=0.1,extra_rate=0.1)"},
 }
 
 
