@@ -239,3 +239,14 @@ def test_what_costs_nothing_has_one_budget():
     assert cells["golden_ratio"] == ["costs nothing", "—", "—", "—"]
     assert cells["sims"] == ["—", "—", "—", "—"]
     assert " to " in cells["neon"][0]
+
+
+def test_a_mean_that_hides_opposite_blocks_says_so():
+    """Better at one λ and worse at the other: overall there is no difference."""
+    treated = trials.make("treated", "neon", effect=-0.4, noise=0.02)
+    for row in treated.rows:
+        if row["bias"] == 0.5 and row["generation"] > 1:
+            row["fd"] *= math.exp(0.8)
+    found = comparison.compare([trials.make("plain", noise=0.02), treated])
+    (_, line) = comparison_text.findings(found)
+    assert line.endswith("no difference found: neon (better in 2 of 4 blocks; worse in 2 of 4 blocks).")

@@ -74,10 +74,26 @@ def findings(found: Comparison) -> Iterator[str]:
                 name = {"better": "better than none", "worse": "worse", "": "no difference found"}[effect.finding]
                 if effect.p_value is None:
                     name = f"undecided ({effect.undecided})"
-                number = f" ({_number(effect, effect.mean)})" if effect.finding else ""
-                said.setdefault(name, []).append(f"{standing.strategy}{number}")
+                told = [_number(effect, effect.mean)] if effect.finding else []
+                told += _against_it(found, standing, outcome)
+                said.setdefault(name, []).append(
+                    f"{standing.strategy} ({'; '.join(told)})" if told else standing.strategy
+                )
             parts = "; ".join(f"{name}: {', '.join(who)}" for name, who in said.items() if who)
             yield f"{group_name(group)}, {verdict.budget_name(equal_cost)}: {parts}."
+
+
+def _against_it(found: Comparison, standing: Standing, outcome: Outcome) -> Iterator[str]:
+    """In how many blocks the corrected tests say otherwise than the mean over all: it may hide that they differ."""
+    mine = [
+        trial.effects[outcome].finding
+        for trial in found.trials
+        if (trial.cell.strategy, trial.cell.equal_cost) == (standing.strategy, standing.equal_cost)
+        and standing.group in ((trial.cell.task, trial.cell.model), (ALL, ""))
+    ]
+    for finding in ("better", "worse"):
+        if (n := mine.count(finding)) and standing.effects[outcome].finding != finding:
+            yield f"{finding} in {n} of {len(mine)} blocks"
 
 
 def notes(found: Comparison) -> list[str]:
