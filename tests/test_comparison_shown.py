@@ -250,3 +250,19 @@ def test_a_mean_that_hides_opposite_blocks_says_so():
     found = comparison.compare([trials.make("plain", noise=0.02), treated])
     (_, line) = comparison_text.findings(found)
     assert line.endswith("no difference found: neon (better in 2 of 4 blocks; worse in 2 of 4 blocks).")
+
+
+def test_names_in_the_picture_are_what_tells_strategies_apart():
+    names = [
+        "neon(weight=1.0,extra_fit=0.1,extra_rate=0.1)",
+        "verifier(candidates=2)",
+        "verifier(by='distance',candidates=2)",
+        "projection(strength=2.0,clusters=32)",
+        "projection(strength=0.5,clusters=16)",
+        "no call (",
+    ]
+    shorts = comparison_plot._short_names(names)
+    expected = ["neon", "verifier", "verifier(by='distance')", "projection(2.0, 32)", "projection(0.5, 16)", names[-1]]
+    assert list(shorts.values()) == expected
+    alike = ["f(a_setting_of_much_more_length=1)", "f(b_setting_of_much_more_length=1)"]
+    assert comparison_plot._short_names(alike) == {name: name for name in alike}

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from madbench.calls import read_call
 from madbench.report import comparison_text as text
-from madbench.report import series, words
+from madbench.report import series
 from madbench.report.comparison import ALL, STATISTICS, Comparison, Outcome, Standing, Trial
 from madbench.results import NO_STRATEGY, MetricInfo
 
@@ -73,7 +74,7 @@ def _rows(found: Comparison) -> list[_Row]:
     """Groups under their headings where there are several; within each, the best mean rank first."""
     groups = list(dict.fromkeys(standing.group for standing in found.standings))
     names = dict.fromkeys(s.strategy for s in found.standings if s.strategy != NO_STRATEGY)
-    shorts, first, rows = words.short_names(list(names)), found.outcomes[0], []
+    shorts, first, rows = _short_names(list(names)), found.outcomes[0], []
     for group in groups:
         mine = [s for s in found.standings if s.group == group and s.strategy != NO_STRATEGY]
         if len(groups) > 1:
@@ -82,7 +83,7 @@ def _rows(found: Comparison) -> list[_Row]:
         best = {name: min(s.ranks[first].mean for s in mine if s.strategy == name) for name in best}
         for name in sorted(best, key=best.__getitem__):
             trials = [t for t in found.trials if t.cell.strategy == name and _within(t, group)]
-            rows.append(_Row(_cut(shorts[name]), [s for s in mine if s.strategy == name], trials))
+            rows.append(_Row(_cut(shorts[name], _LONGEST), [s for s in mine if s.strategy == name], trials))
     return rows
 
 
@@ -95,8 +96,28 @@ def _when(found: Comparison, statistic: str) -> str:
     return text.when(found, statistic).replace("over generations", "of t =").replace("generation", "t =")
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+def _short_names(strategies: Sequence[str]) -> dict[str, str]:
+    """Strategies with those of their settings that tell them from others of their name; of many, the values alone."""
+    called = {strategy: _called(strategy) for strategy in strategies}
+    shorts = {}
+    for strategy, (name, settings) in called.items():
+        others = [other for each, (same, other) in called.items() if same == name and each != strategy]
+        told = {k: v for k, v in settings.items() if any(k not in other or other[k] != v for other in others)}
+        parts = [f"{setting}={value!r}" for setting, value in told.items()]
+        short = f"{name}({', '.join(parts)})" if parts else name
+        shorts[strategy] = short if len(short) <= _LONGEST else f"{name}({', '.join(map(repr, told.values()))})"
+    return shorts if len(set(shorts.values())) == len(shorts) else {strategy: strategy for strategy in strategies}
+
+
+def _called(strategy: str) -> tuple[str, dict[str, Any]]:
+    try:
+        return read_call(strategy)
+    except ValueError:  # rows of others may hold any text
+        return strategy, {}
+
+
+def _cut(name: str, most: int) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _frame(axis: Axes, rows: Sequence[_Row]) -> None:
@@ -176,7 +197,9 @@ def _legend(figure: Figure, found: Comparison, shown: Sequence[bool]) -> None:
     n = f"{seeds[0]} seeds" if len(seeds) == 1 else "the seeds"
     groups = list(dict.fromkeys((t.cell.task, t.cell.model) for t in found.trials))
     title = text.group_name(groups[0]) if len(groups) == 1 else ", ".join(dict.fromkeys(task for task, _ in groups))
-    heading = figure.suptitle(f"{_cut(title)}: strategies against none, in pairs over {n}", fontsize=10, weight="bold")
+    heading = figure.suptitle(
+        f"{_cut(title, 60)}: strategies against none, in pairs over {n}", fontsize=10, weight="bold"
+    )
     heading.set_color(_INK)
     heading.set_parse_math(False)
     costs = {True: "equal cost", False: "all steps, whatever they cost"}
