@@ -8,11 +8,10 @@
 A job is one strategy, because a strategy is a part of the compiled program; `python benchmarks/strategies.py` runs
 them all and compares them.
 
-Expected time: 6 minutes a strategy on two idle CPU cores, for they all cost the same.
+Expected time: 6 minutes a strategy on two idle CPU cores, for they all cost the same; of the GAN about half as long.
 Expected result of none, diffusion, generation 1 -> 8, λ = 1: fully synthetic FD 3.2 -> 31, precision .97 -> .93,
-recall .92 -> .27; half real data FD 8.3, recall .89; fresh data FD 2.8 -> 12, recall .75. The golden ratio's weights
-take FD to 0.84 of that in the mean over generations 2 to 8 and all loops and λ (95 % interval 0.82 to 0.86), a weight
-of 0.8 for real samples to 0.71 (0.68 to 0.74).
+recall .92 -> .27; half real data FD 8.3, recall .89; fresh data FD 2.8 -> 12, recall .75. What the strategies make of it:
+docs/strategies_compared.md.
 """
 
 from madbench.config import base, choose
