@@ -13,9 +13,10 @@ are missing or diverged there is *no answer*.
 Papers give every method a training of its own, so that a claim is tried with all optimizer steps first. At equal cost
 the question is another one: whether the method is worth its price. Settings were searched at equal cost and λ = 1.
 
-Not tried: that selection for entropy slows memorization, which its paper measures between what a model draws and its own
-training set (`pool_memorization` looks at the pool, and at real samples of generation 1); that curation shifts the shares
-of classes, which are given here; and where a loop fine-tunes, as in the paper on correction: these start from scratch.
+Not tried: that selection for entropy slows memorization, which its paper measures between what a model draws and its
+own training set (`pool_memorization` looks at the pool, and at real samples of generation 1); that curation shifts
+the shares of classes, which are given here; and where a loop fine-tunes, as in the paper on correction: these start
+from scratch.
 
 What was known when: the signs were written down after the search on other seeds, and before the runs of the reported
 ones, but for those of the golden ratio and Neon. That λ are told apart, and what a hostile reviewer found of the

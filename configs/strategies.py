@@ -10,8 +10,8 @@ them all and compares them.
 
 Expected time: 6 minutes a strategy on two idle CPU cores, for they all cost the same; of the GAN about half as long.
 Expected result of none, diffusion, generation 1 -> 8, λ = 1: fully synthetic FD 3.2 -> 31, precision .97 -> .93,
-recall .92 -> .27; half real data FD 8.3, recall .89; fresh data FD 2.8 -> 12, recall .75. What the strategies make of it:
-docs/strategies_compared.md.
+recall .92 -> .27; half real data FD 8.3, recall .89; fresh data FD 2.8 -> 12, recall .75. What strategies make
+of it: docs/strategies_compared.md.
 """
 
 from madbench.config import base, choose
