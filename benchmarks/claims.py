@@ -209,6 +209,32 @@ def try_all(
     return found
 
 
+def by_bias(
+    workdirs: Mapping[tuple[str, bool], pathlib.Path], metrics: Sequence[str] = ("fd", "precision", "recall")
+) -> list[dict[str, Any]]:
+    """Each strategy against none at each λ, over all loops and generations 2 to T: plain values, not corrected.
+
+    A mean over λ may hide that a strategy helps at one and harms at another.
+    """
+    read = {place: results.load(path) for place, path in workdirs.items()}
+    values = functools.cache(lambda place, metric: _values(read[place], metric))
+    over_all = lambda place, metric, bias: np.mean(
+        [v[:, 1:].mean(axis=1) for (_, b), v in values(place, metric).items() if b == bias], axis=0
+    )
+    found = []
+    for place, result in read.items():
+        for bias in () if place[0] == "none" else sorted(result.config["biases"], reverse=True):
+            for metric in metrics:
+                differences = over_all(place, metric, bias) - over_all(("none", True), metric, bias)
+                effect = comparison.effect(differences, is_log=metric == "fd", better=1)
+                found.append(
+                    {"strategy": place[0], "equal_cost": place[1], "bias": bias, "metric": metric}
+                    | {"is_log": effect.is_log, "mean": effect.mean, "interval": effect.interval}
+                    | {"p_value": effect.p_value}
+                )
+    return found
+
+
 def _contrasted(values: Mapping[tuple[str, float], np.ndarray], claim: Claim, bias: float) -> np.ndarray:
     """The statistic of each seed, `[seed]`, over loops."""
     statistic = {
@@ -284,6 +310,29 @@ def markdown(found: Sequence[Tried]) -> Iterable[str]:
         yield f"| {claim.says} ({claim.paper}) | {_tried_as(mine[0])} | {' | '.join(map(_effect, mine))} |"
 
 
+def markdown_by_bias(found: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """The lines of a table of what `by_bias` gives."""
+    columns = list(dict.fromkeys((row["metric"], row["bias"]) for row in found))
+    names = [f"{'FD' if metric == 'fd' else metric}, λ = {bias:g}" for metric, bias in columns]
+    yield f"| strategy | budget | {' | '.join(names)} |"
+    yield "|---|---|" + "--:|" * len(columns)
+    for strategy, equal_cost in dict.fromkeys((row["strategy"], row["equal_cost"]) for row in found):
+        mine = {
+            (r["metric"], r["bias"]): r for r in found if (r["strategy"], r["equal_cost"]) == (strategy, equal_cost)
+        }
+        cells = [_range(mine[column]) for column in columns]
+        yield f"| `{strategy}` | {verdict.budget_name(equal_cost)} | {' | '.join(cells)} |"
+
+
+def _range(row: Mapping[str, Any]) -> str:
+    """ "0.83 (0.75 to 0.92)"."""
+    if row["interval"] is None:
+        return "missing"
+    change = (lambda x: f"{np.exp(x):.2f}") if row["is_log"] else (lambda x: f"{x:+.3f}")
+    low, high = map(change, row["interval"])
+    return f"{change(row['mean'])} ({low} to {high})"
+
+
 def _tried_as(tried: Tried) -> str:
     claim = tried.claim
     when = {FIRST: "generation 1", MEAN: "mean from generation 2 on", LAST: "the last generation",
@@ -299,10 +348,8 @@ def _effect(tried: Tried) -> str:
     effect = tried.effect
     if effect.interval is None:
         return f"{tried.verdict}: {effect.undecided}"
-    change = (lambda x: f"{np.exp(x):.2f}") if effect.is_log else (lambda x: f"{x:+.3f}")
-    low, high = map(change, effect.interval)
-    p = probability(effect.p_holm)
-    return f"**{tried.verdict}**: {change(effect.mean)} ({low} to {high}), p = {p}"
+    numbers = _range({"is_log": effect.is_log, "mean": effect.mean, "interval": effect.interval})
+    return f"**{tried.verdict}**: {numbers}, p = {probability(effect.p_holm)}"
 
 
 def _plain(tried: Tried) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import claims
 import numpy as np
@@ -151,14 +152,31 @@ def main(argv) -> None:
         lines += [f"Claims, {budget}:", "", *claims.markdown(found), ""]
     (compared / "claims.md").write_text("\n".join(lines))
     print((compared / "collapse.md").read_text(), *lines, sep="\n")
-    overall = json.loads((compared / "comparison.json").read_text())["overall"]
+    by_bias = claims.by_bias(workdirs)
+    (compared / "by_bias.md").write_text("\n".join(claims.markdown_by_bias(by_bias)) + "\n")
+    whole = json.loads((compared / "comparison.json").read_text())
     reference = {
         "command": f"python benchmarks/strategies.py --family={_FAMILY.value}",
         "benchmark": __version__,
-        "overall": [{field: row[field] for field in _TOLD} for row in overall],
+        "overall": [{field: row[field] for field in _TOLD} for row in whole["overall"]],
+        "by_bias": by_bias,
+        "costs": _costs(whole["blocks"]),
         "claims": claims.plain(tried),
     }
     (compared / "reference.json").write_text(json.dumps(reference, ensure_ascii=False) + "\n")
+
+
+def _costs(blocks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """By strategy and budget, the largest of all blocks."""
+    fields = ("flops_ratio", "n_real_seen", "extra_parameters", "pool_memorization")
+    rows: dict[tuple[str, bool], list[Mapping[str, Any]]] = {}
+    for row in blocks:
+        rows.setdefault((row["strategy"], row["equal_cost"]), []).append(row)
+    most = lambda mine, field: max((row[field] for row in mine if row[field] is not None), default=None)
+    return [
+        {"strategy": strategy, "equal_cost": equal_cost, **{field: most(mine, field) for field in fields}}
+        for (strategy, equal_cost), mine in rows.items()
+    ]
 
 
 def _collapse(workdirs: Mapping[tuple[str, bool], pathlib.Path]) -> Iterable[str]:
