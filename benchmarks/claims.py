@@ -227,11 +227,8 @@ def by_bias(
             for metric in metrics:
                 differences = over_all(place, metric, bias) - over_all(("none", True), metric, bias)
                 effect = comparison.effect(differences, is_log=metric == "fd", better=1)
-                found.append(
-                    {"strategy": place[0], "equal_cost": place[1], "bias": bias, "metric": metric}
-                    | {"is_log": effect.is_log, "mean": effect.mean, "interval": effect.interval}
-                    | {"p_value": effect.p_value}
-                )
+                where = {"strategy": place[0], "equal_cost": place[1], "bias": bias, "metric": metric}
+                found.append(where | _numbers(effect))
     return found
 
 
@@ -348,8 +345,16 @@ def _effect(tried: Tried) -> str:
     effect = tried.effect
     if effect.interval is None:
         return f"{tried.verdict}: {effect.undecided}"
-    numbers = _range({"is_log": effect.is_log, "mean": effect.mean, "interval": effect.interval})
-    return f"**{tried.verdict}**: {numbers}, p = {probability(effect.p_holm)}"
+    return f"**{tried.verdict}**: {_range(_numbers(effect))}, p = {probability(effect.p_holm)}"
+
+
+def _numbers(effect: comparison.Effect) -> dict[str, Any]:
+    return {
+        "is_log": effect.is_log,
+        "mean": effect.mean,
+        "interval": effect.interval,
+        "p_value": effect.p_value,
+    }
 
 
 def _plain(tried: Tried) -> dict[str, Any]:
@@ -358,10 +363,7 @@ def _plain(tried: Tried) -> dict[str, Any]:
         **dataclasses.asdict(tried.claim),
         "bias": tried.bias,
         "of": tried.of,
-        "is_log": effect.is_log,
-        "mean": effect.mean,
-        "interval": effect.interval,
-        "p_value": effect.p_value,
+        **_numbers(effect),
         "p_holm": effect.p_holm,
         "family": effect.family,
         "verdict": tried.verdict,
