@@ -196,7 +196,7 @@ def try_all(
                 continue
             of = (chosen[claim.strategy], chosen.get(claim.against, claim.against))
             is_log = claim.metric == "fd"
-            effect = comparison.Effect(is_log, claim.sign, 0, None, None, None, "not run")
+            effect = comparison.Effect(is_log=is_log, better=claim.sign, undecided="not run")
             if all(find(name) is not None for name in of):
                 treated, against = (_contrasted(values(name, claim.metric), claim, bias) for name in of)
                 effect = comparison.effect(treated - against, is_log=is_log, better=claim.sign)

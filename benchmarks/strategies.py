@@ -3,16 +3,17 @@
     python benchmarks/strategies.py --out=runs/strategies                     5m a strategy and budget on two idle cores
     python benchmarks/strategies.py --out=runs/strategies-gan --family=gan
     python benchmarks/strategies.py --out=runs/search --search                how the settings were chosen
+    python benchmarks/strategies.py --out=runs/search --search --all_steps    the same of those that pay
 
 Every strategy runs at equal cost, and those that give up 3 % of their optimizer steps or more for it also with all. A
 job that is stopped goes on where it was; a job that is done is not done again. `--only=sims,neon` runs some of them,
 in as many processes as you like; once all are there, the comparison is written, and what papers claim is tried
 (`claims.py`).
 
-`--search` runs the settings in `SEARCHED` at equal cost on other seeds, λ = 1 and four generations, and prints for
-each the mean difference to none in ln FD, precision and recall over generations 2 to 4, three loops and the seeds. Of
-each strategy the setting with the smallest ln FD is in `claims.CHOSEN`, beside the golden ratio itself, and of
-`projection` one with half as many copies. Nothing was chosen on the seeds that are reported.
+`--search` runs the settings in `SEARCHED` at equal cost, or with all steps, on other seeds, λ = 1 and four generations,
+and prints for each the mean difference to none in ln FD, precision and recall over generations 2 to 4, three loops and
+the seeds. Of each strategy the setting with the smallest ln FD at equal cost is in `claims.CHOSEN`, beside the golden
+ratio itself, and of `projection` one with half as many copies. Nothing was chosen on the seeds that are reported.
 """
 
 import json
@@ -60,6 +61,7 @@ _TOLD = (  # of the comparison, what is kept as reference results
 _FAMILY = flags.DEFINE_enum("family", "diffusion", list(claims.CHOSEN), "Of the models.")
 _OUT = flags.DEFINE_string("out", None, "Where the workdirs go.", required=True)
 _SEARCH = flags.DEFINE_bool("search", False, "Search for settings instead.")
+_ALL_STEPS = flags.DEFINE_bool("all_steps", False, "Search with all optimizer steps instead of at equal cost.")
 _ONLY = flags.DEFINE_list("only", [], "Names of strategies.")
 _EQUAL_COST = flags.DEFINE_bool("equal_cost_only", False, "Leave out the runs with all optimizer steps.")
 
@@ -95,14 +97,17 @@ def run(strategy: str, equal_cost: bool, folder: pathlib.Path) -> pathlib.Path:
 def search(folder: pathlib.Path) -> None:
     """Prints a line for each of the settings, and writes all that are there as JSON."""
     plain = _values(run("none", True, folder))
+    equal_cost = not _ALL_STEPS.value
     found = []
     for strategy in SEARCHED[_FAMILY.value]:
-        if _is_meant(strategy) or _is_done(workdir_of(strategy, True, folder)):
-            change = (_values(run(strategy, True, folder)) - plain).mean(axis=(0, 1))
+        if not equal_cost and not pays(strategy):
+            continue  # its search at equal cost is the same but for less than 3 % of its steps
+        if _is_meant(strategy) or _is_done(workdir_of(strategy, equal_cost, folder)):
+            change = (_values(run(strategy, equal_cost, folder)) - plain).mean(axis=(0, 1))
             numbers = [None if np.isnan(value) else float(value) for value in change]
             found.append({"strategy": strategy, **dict(zip(("ln_fd", "precision", "recall"), numbers, strict=True))})
             print("SEARCH", strategy, *(f"{value:+.3f}" for value in change), flush=True)
-    (folder / "search.json").write_text(json.dumps(found, indent=1) + "\n")
+    (folder / f"search{'' if equal_cost else '-all-steps'}.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 def _values(workdir: pathlib.Path) -> np.ndarray:

@@ -12,7 +12,7 @@ seeds as ever. It says nothing of blocks that are not there.
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import special
@@ -36,7 +36,7 @@ class Outcome(NamedTuple):
     statistic: str
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Effect:
     """Strategy less none, of one outcome.
 
@@ -54,10 +54,10 @@ class Effect:
 
     is_log: bool
     better: int
-    seeds: int
-    mean: float | None
-    interval: Interval | None
-    p_value: float | None
+    seeds: int = 0
+    mean: float | None = None
+    interval: Interval | None = None
+    p_value: float | None = None
     undecided: str = ""
     p_holm: float | None = None
     family: int = 0
@@ -188,19 +188,24 @@ def _statistic(values: np.ndarray, outcome: Outcome, metrics: dict[str, MetricIn
 
 def measure(found: np.ndarray, info: MetricInfo) -> Effect:
     """The effect on a metric behind differences `found [seed]`; see `effect`."""
-    return effect(found, is_log=info.kind == "distance", better=1 if info.direction == "higher" else -1)
+    return effect(found, **_direction(info))
+
+
+def _direction(info: MetricInfo) -> dict[str, Any]:
+    """What an effect on a metric is, before it is known."""
+    return {"is_log": info.kind == "distance", "better": 1 if info.direction == "higher" else -1}
 
 
 def effect(found: np.ndarray, *, is_log: bool, better: int) -> Effect:
     """The effect behind differences `found [seed]`, NaN where missing; before any correction."""
-    told = (is_log, better, found.size)
+    told = {"is_log": is_log, "better": better, "seeds": found.size}
     missing = int(np.isnan(found).sum())
     if missing:
-        return Effect(*told, None, None, None, f"{missing} of {found.size} pairs missing")
+        return Effect(**told, undecided=f"{missing} of {found.size} pairs missing")
     x = np.sort(found)  # so that the seeds' order shows nowhere, not even in rounding
     if x.size < verdict.MIN_SEEDS:
-        return Effect(*told, float(x.mean()), None, None, TOO_FEW_SEEDS)
-    return Effect(*told, float(x.mean()), t_interval(x), p_value(x))
+        return Effect(**told, mean=float(x.mean()), undecided=TOO_FEW_SEEDS)
+    return Effect(**told, mean=float(x.mean()), interval=t_interval(x), p_value=p_value(x))
 
 
 def p_value(x: np.ndarray) -> float:
@@ -262,11 +267,10 @@ def _standings(
 def _overall(mine: Sequence[Pairs], blocks: int, outcome: Outcome, metrics: dict[str, MetricInfo]) -> Effect:
     """Over all blocks of a group: by seed the mean over blocks, and then over seeds."""
     info = metrics[outcome.metric]
-    told = (info.kind == "distance", 1 if info.direction == "higher" else -1)
     if len(mine) < blocks:
-        return Effect(*told, 0, None, None, None, f"in {len(mine)} of {blocks} blocks")
+        return Effect(**_direction(info), undecided=f"in {len(mine)} of {blocks} blocks")
     if not _share_seeds(pairs.plain.seeds for pairs in mine):
-        return Effect(*told, 0, None, None, None, "blocks have other seeds")
+        return Effect(**_direction(info), undecided="blocks have other seeds")
     return measure(np.mean([differences(pairs, outcome, metrics) for pairs in mine], axis=0), info)
 
 

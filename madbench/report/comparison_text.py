@@ -248,7 +248,7 @@ def _rank_text(rank: Rank | None) -> str:
 def _record(effect: Effect | None) -> dict[str, Any]:
     """The numbers of an effect; all None for none's own."""
     if effect is None:
-        effect = Effect(False, 1, 0, None, None, None)
+        effect = Effect(is_log=False, better=1)
     low, high = effect.interval or (None, None)
     return {
         "scale": "log" if effect.is_log else "linear",
