@@ -27,7 +27,7 @@ verifier's runs at equal cost.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -36,7 +36,6 @@ import numpy as np
 
 from madbench import grid, results, verdict
 from madbench.report import comparison
-from madbench.report.text import probability
 from madbench.samples import Samples, decode
 from madbench.strategies import classifier
 
@@ -287,65 +286,9 @@ def _rewards(result: results.Result, metric: str) -> dict[tuple[str, float], np.
     return found
 
 
-# ------------------------------------------------------------------------------------------------------------- as text
-
-
 def plain(by_budget: Mapping[str, Sequence[Tried]]) -> list[dict[str, Any]]:
     """Values for JSON, of what `try_all` found at each budget."""
     return [{"budget": budget} | _plain(tried) for budget, found in by_budget.items() for tried in found]
-
-
-def markdown(found: Sequence[Tried]) -> Iterable[str]:
-    """The lines of a table of one budget: a row for each claim, a column for each λ."""
-    biases = list(dict.fromkeys(tried.bias for tried in found))
-    if not biases:
-        return
-    yield "| claim | tried as | " + " | ".join(f"λ = {bias:g}" for bias in biases) + " |"
-    yield "|---|---|" + "---|" * len(biases)
-    for claim in dict.fromkeys(tried.claim for tried in found):
-        mine = [tried for tried in found if tried.claim == claim]
-        yield f"| {claim.says} ({claim.paper}) | {_tried_as(mine[0])} | {' | '.join(map(_effect, mine))} |"
-
-
-def markdown_by_bias(found: Sequence[Mapping[str, Any]]) -> Iterable[str]:
-    """The lines of a table of what `by_bias` gives."""
-    columns = list(dict.fromkeys((row["metric"], row["bias"]) for row in found))
-    names = [f"{'FD' if metric == 'fd' else metric}, λ = {bias:g}" for metric, bias in columns]
-    yield f"| strategy | budget | {' | '.join(names)} |"
-    yield "|---|---|" + "--:|" * len(columns)
-    for strategy, equal_cost in dict.fromkeys((row["strategy"], row["equal_cost"]) for row in found):
-        mine = {
-            (r["metric"], r["bias"]): r for r in found if (r["strategy"], r["equal_cost"]) == (strategy, equal_cost)
-        }
-        cells = [_range(mine[column]) for column in columns]
-        yield f"| `{strategy}` | {verdict.budget_name(equal_cost)} | {' | '.join(cells)} |"
-
-
-def _range(row: Mapping[str, Any]) -> str:
-    """ "0.83 (0.75 to 0.92)"."""
-    if row["interval"] is None:
-        return "missing"
-    change = (lambda x: f"{np.exp(x):.2f}") if row["is_log"] else (lambda x: f"{x:+.3f}")
-    low, high = map(change, row["interval"])
-    return f"{change(row['mean'])} ({low} to {high})"
-
-
-def _tried_as(tried: Tried) -> str:
-    claim = tried.claim
-    when = {FIRST: "generation 1", MEAN: "mean from generation 2 on", LAST: "the last generation",
-            CHANGE: "the last generation over the first" if claim.metric == "fd" else "last less first"}  # fmt: skip
-    name = {"fd": "FD", "spread": "spread of the reward"}.get(claim.metric, claim.metric)
-    where = "all loops" if tuple(claim.loops) == LOOPS else ", ".join(claim.loops)
-    sign = {("fd", -1): "< 1", ("fd", 1): "> 1"}.get((claim.metric, claim.sign), "> 0" if claim.sign > 0 else "< 0")
-    return f"{name}, {when[claim.when]}, {where}: `{tried.of[0]}` against `{tried.of[1]}` {sign}"
-
-
-def _effect(tried: Tried) -> str:
-    """ "0.83 (0.75 to 0.92), p = 0.02: **holds**"."""
-    effect = tried.effect
-    if effect.interval is None:
-        return f"{tried.verdict}: {effect.undecided}"
-    return f"**{tried.verdict}**: {_range(_numbers(effect))}, p = {probability(effect.p_holm)}"
 
 
 def _numbers(effect: comparison.Effect) -> dict[str, Any]:

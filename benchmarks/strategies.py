@@ -3,17 +3,16 @@
     python benchmarks/strategies.py --out=runs/strategies                     5m a strategy and budget on two idle cores
     python benchmarks/strategies.py --out=runs/strategies-gan --family=gan
     python benchmarks/strategies.py --out=runs/search --search                how the settings were chosen
-    python benchmarks/strategies.py --out=runs/search --search --all_steps    the same of those that pay
 
 Every strategy runs at equal cost, and those that give up 3 % of their optimizer steps or more for it also with all. A
 job that is stopped goes on where it was; a job that is done is not done again. `--only=sims,neon` runs some of them,
-in as many processes as you like; once all are there, the comparison is written, and what papers claim is tried
-(`claims.py`).
+in as many processes as you like; once all are there, the comparison is written, what papers claim is tried
+(`claims.py`), and all is printed as tables (`strategy_tables.py`).
 
-`--search` runs the settings in `SEARCHED` at equal cost, or with all steps, on other seeds, λ = 1 and four generations,
-and prints for each the mean difference to none in ln FD, precision and recall over generations 2 to 4, three loops and
-the seeds. Of each strategy the setting with the smallest ln FD at equal cost is in `claims.CHOSEN`, beside the golden
-ratio itself, and of `projection` one with half as many copies. Nothing was chosen on the seeds that are reported.
+`--search` runs the settings in `SEARCHED`, at both budgets likewise, on other seeds, λ = 1 and four generations, and
+prints for each the mean difference to none in ln FD, precision and recall over generations 2 to 4, three loops and the
+seeds. Of each strategy the setting with the smallest ln FD at equal cost is in `claims.CHOSEN`, beside the golden ratio
+itself, and of `projection` one with half as many copies. Nothing was chosen on the seeds that are reported.
 """
 
 import json
@@ -24,6 +23,7 @@ from typing import Any
 
 import claims
 import numpy as np
+import strategy_tables
 from absl import app, flags
 
 from madbench import __version__, commands, experiment, grid, results, stopping, verdict
@@ -57,11 +57,11 @@ _TOLD = (  # of the comparison, what is kept as reference results
     "strategy", "equal_cost", "metric", "statistic", "scale", "difference", "low", "high", "p_value", "p_holm", "rank",
     "flops_ratio",
 )  # fmt: skip
+_FINDINGS = ("MAD", "loses quality", "loses diversity")
 
 _FAMILY = flags.DEFINE_enum("family", "diffusion", list(claims.CHOSEN), "Of the models.")
 _OUT = flags.DEFINE_string("out", None, "Where the workdirs go.", required=True)
 _SEARCH = flags.DEFINE_bool("search", False, "Search for settings instead.")
-_ALL_STEPS = flags.DEFINE_bool("all_steps", False, "Search with all optimizer steps instead of at equal cost.")
 _ONLY = flags.DEFINE_list("only", [], "Names of strategies.")
 _EQUAL_COST = flags.DEFINE_bool("equal_cost_only", False, "Leave out the runs with all optimizer steps.")
 
@@ -75,8 +75,14 @@ def _is_done(workdir: pathlib.Path) -> bool:
     return (workdir / "report.html").exists()
 
 
-def _is_meant(strategy: str) -> bool:
-    return not _ONLY.value or strategy.partition("(")[0] in _ONLY.value
+def _is_meant(strategy: str, equal_cost: bool) -> bool:
+    return (equal_cost or not _EQUAL_COST.value) and (not _ONLY.value or strategy.partition("(")[0] in _ONLY.value)
+
+
+def _jobs(strategies: Iterable[str]) -> list[tuple[str, bool]]:
+    """Each strategy at equal cost, then those that pay with all steps."""
+    strategies = list(strategies)
+    return [(each, True) for each in strategies] + [(each, False) for each in strategies if pays(each)]
 
 
 def run(strategy: str, equal_cost: bool, folder: pathlib.Path) -> pathlib.Path:
@@ -97,17 +103,22 @@ def run(strategy: str, equal_cost: bool, folder: pathlib.Path) -> pathlib.Path:
 def search(folder: pathlib.Path) -> None:
     """Prints a line for each of the settings, and writes all that are there as JSON."""
     plain = _values(run("none", True, folder))
-    equal_cost = not _ALL_STEPS.value
-    found = []
-    for strategy in SEARCHED[_FAMILY.value]:
-        if not equal_cost and not pays(strategy):
-            continue  # its search at equal cost is the same but for less than 3 % of its steps
-        if _is_meant(strategy) or _is_done(workdir_of(strategy, equal_cost, folder)):
+    rows = []
+    for strategy, equal_cost in _jobs(SEARCHED[_FAMILY.value]):
+        if _is_meant(strategy, equal_cost) or _is_done(workdir_of(strategy, equal_cost, folder)):
             change = (_values(run(strategy, equal_cost, folder)) - plain).mean(axis=(0, 1))
             numbers = [None if np.isnan(value) else float(value) for value in change]
-            found.append({"strategy": strategy, **dict(zip(("ln_fd", "precision", "recall"), numbers, strict=True))})
-            print("SEARCH", strategy, *(f"{value:+.3f}" for value in change), flush=True)
-    (folder / f"search{'' if equal_cost else '-all-steps'}.json").write_text(json.dumps(found, indent=1) + "\n")
+            row = dict(zip(("ln_fd", "precision", "recall"), numbers, strict=True))
+            rows.append({"strategy": strategy, "equal_cost": equal_cost, **row})
+            print("SEARCH", strategy, verdict.budget_name(equal_cost), *(f"{v:+.3f}" for v in change), flush=True)
+    searched = {
+        "command": f"python benchmarks/strategies.py --search --family={_FAMILY.value}",
+        "benchmark": __version__,
+        "seeds": SEARCH_SEEDS,
+        "chosen": list(claims.CHOSEN[_FAMILY.value].values()),
+        "rows": rows,
+    }
+    (folder / "search.json").write_text(json.dumps(searched, ensure_ascii=False) + "\n")
 
 
 def _values(workdir: pathlib.Path) -> np.ndarray:
@@ -135,40 +146,42 @@ def main(argv) -> None:
         search(folder)
         return
     chosen = claims.CHOSEN[_FAMILY.value]
-    jobs = [("none", True), *((strategy, True) for strategy in chosen.values())]
-    free = [strategy for strategy in chosen.values() if not pays(strategy)]
-    jobs += [(strategy, False) for strategy in chosen.values() if strategy not in free]
+    jobs = [("none", True), *_jobs(chosen.values())]
+    free = [strategy for strategy in chosen.values() if (strategy, False) not in jobs]
     for strategy, equal_cost in jobs:
-        if _is_meant(strategy) and (equal_cost or not _EQUAL_COST.value):
+        if _is_meant(strategy, equal_cost):
             run(strategy, equal_cost, folder)
     if missing := [strategy for strategy, budget in jobs if not _is_done(workdir_of(strategy, budget, folder))]:
         print(f"nothing is compared before all have been run; still to come: {', '.join(missing)}")
         return
-    workdirs = {job: workdir_of(*job, folder) for job in jobs}
-    compared = folder / "comparison"
+    reference = _reference({job: workdir_of(*job, folder) for job in jobs}, folder / "comparison", chosen, free)
+    (folder / "comparison" / "reference.json").write_text(json.dumps(reference, ensure_ascii=False) + "\n")
+    (folder / "comparison" / "tables.md").write_text(strategy_tables.whole(reference))
+    print(strategy_tables.whole(reference), end="")
+
+
+def _reference(
+    workdirs: Mapping[tuple[str, bool], pathlib.Path],
+    compared: pathlib.Path,
+    chosen: Mapping[str, str],
+    free: list[str],
+) -> dict[str, Any]:
+    """What is kept of all runs, and of their comparison, which is written into `compared`."""
     commands.compare(["compare", *map(str, workdirs.values()), f"--out={compared}"])
     tried = {
         verdict.budget_name(budget): claims.try_all(workdirs, chosen, equal_cost=budget, free=free)
         for budget in (False, True)
     }
-    (compared / "collapse.md").write_text("\n".join(_collapse(workdirs)) + "\n")
-    lines = []
-    for budget, found in tried.items():
-        lines += [f"Claims, {budget}:", "", *claims.markdown(found), ""]
-    (compared / "claims.md").write_text("\n".join(lines))
-    print((compared / "collapse.md").read_text(), *lines, sep="\n")
-    by_bias = claims.by_bias(workdirs)
-    (compared / "by_bias.md").write_text("\n".join(claims.markdown_by_bias(by_bias)) + "\n")
     whole = json.loads((compared / "comparison.json").read_text())
-    reference = {
+    return {
         "command": f"python benchmarks/strategies.py --family={_FAMILY.value}",
         "benchmark": __version__,
         "overall": [{field: row[field] for field in _TOLD} for row in whole["overall"]],
-        "by_bias": by_bias,
+        "by_bias": claims.by_bias(workdirs),
+        "collapse": _collapse(workdirs),
         "costs": _costs(whole["blocks"]),
         "claims": claims.plain(tried),
     }
-    (compared / "reference.json").write_text(json.dumps(reference, ensure_ascii=False) + "\n")
 
 
 def _costs(blocks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -184,23 +197,23 @@ def _costs(blocks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _collapse(workdirs: Mapping[tuple[str, bool], pathlib.Path]) -> Iterable[str]:
-    """The lines of a table: what still becomes of the loops, by the verdicts of the standard table."""
-    findings = ("MAD", "loses quality", "loses diversity")
-    header = False
+def _collapse(workdirs: Mapping[tuple[str, bool], pathlib.Path]) -> list[dict[str, Any]]:
+    """What still becomes of the loops, by the verdicts of the standard table; FD of each loop at the largest λ."""
+    found = []
     for (strategy, equal_cost), path in workdirs.items():
         lines = json.loads((path / "table.json").read_text())["lines"]
-        largest = [line for line in lines if line["bias"] == max(each["bias"] for each in lines)]
-        if not header:
-            loops = " | ".join(line["loop"].partition("(")[0] for line in largest)
-            yield f"| strategy | budget | {' | '.join(findings)} | {loops} |"
-            yield "|---|---|" + "--:|" * (len(findings) + len(largest))
-            header = True
-        counts = [f"{sum(name in line['findings'] for line in lines)}/{len(lines)}" for name in findings]
-        ends = [[line["metrics"]["fd"][end]["mean"] for end in ("first", "last")] for line in largest]
-        fd = [f"{first:#.3g} → {last:#.3g}" for first, last in ends]
-        budget = verdict.budget_name(equal_cost) if strategy != "none" else ""
-        yield f"| `{strategy}` | {budget} | {' | '.join([*counts, *fd])} |"
+        largest = max(line["bias"] for line in lines)
+        fd = {line["loop"].partition("(")[0]: line["metrics"]["fd"] for line in lines if line["bias"] == largest}
+        found.append(
+            {
+                "strategy": strategy,
+                "equal_cost": equal_cost,
+                "blocks": len(lines),
+                "findings": {name: sum(name in line["findings"] for line in lines) for name in _FINDINGS},
+                "fd": {loop: [values[end]["mean"] for end in ("first", "last")] for loop, values in fd.items()},
+            }
+        )
+    return found
 
 
 def guarded(argv) -> int:

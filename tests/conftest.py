@@ -1,8 +1,10 @@
 """Four virtual CPU devices for every test, one cache for trained feature extractors, and the dearest files first."""
 
 import gc
+import importlib
 import os
 import pathlib
+import sys
 
 # Before JAX is imported anywhere: flags are read once. The tests compile a thousand programs that run for moments, so
 # LLVM is told not to optimize them: two fifths of the time of tests that compile.
@@ -75,6 +77,15 @@ def compiled(tmp_path_factory):
     jax.config.update("jax_compilation_cache_dir", None)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="session")
+def of_benchmarks():
+    """Imports a module of `benchmarks/`, which is no package: `of_benchmarks("claims")`."""
+    folder = str(pathlib.Path(__file__).resolve().parents[1] / "benchmarks")
+    sys.path.insert(0, folder)
+    yield importlib.import_module
+    sys.path.remove(folder)
 
 
 @pytest.fixture(scope="session")
