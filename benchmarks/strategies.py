@@ -48,7 +48,8 @@ _OTHERS = (
     *(f"k_choice(candidates={k},scale={s})" for k, s in ((2, 1.0), (2, 4.0), (4, 1.0))),
     *(f"projection(strength={g},clusters={c})" for g, c in ((0.1, 16), (0.5, 16), (0.5, 32), (2.0, 32))),
     *(f"entropy_selection(candidates={k})" for k in (2, 4)),
-    *(f"golden_ratio(weight={w})" for w in (0.0, 0.6, 0.8)),
+    "golden_ratio",
+    *(f"golden_ratio(weight={w})" for w in (0.6, 0.8)),
 )
 SEARCHED = {"diffusion": (*_OTHERS, *_SIMS, *_NEON), "gan": (*_OTHERS, *_NEON)}
 SEARCH_SEEDS = (100, 101)
@@ -136,7 +137,7 @@ def pays(strategy: str) -> bool:
     config = read_config(f"{CONFIG}:{_FAMILY.value}")
     config.strategy = strategy
     job = grid.prepare(config)
-    return min(account.steps for account in job.accounts.values()) < (1 - FREE) * job.family.steps
+    return min(account.steps for account in job.accounts.values()) < (1 - FREE) * config.model.steps
 
 
 def main(argv) -> None:

@@ -34,8 +34,11 @@ def tables(reference: Mapping[str, Any]) -> dict[str, list[str]]:
         "what still becomes of the loops": collapse(reference["collapse"]),
         "what it cost": costs(reference["costs"]),
     }
-    budgets = dict.fromkeys(row["budget"] for row in reference["claims"])
-    found |= {f"claims, {name}": table_of_claims(reference["claims"], name) for name in budgets}
+    budgets = list(dict.fromkeys(row["budget"] for row in reference["claims"]))
+    of_claims = {name: list(table_of_claims(reference["claims"], name)) for name in budgets}
+    if len(budgets) > 1 and all(of_claims[name] == of_claims[budgets[0]] for name in budgets):
+        of_claims = {"both budgets are one": of_claims[budgets[0]]}
+    found |= {f"claims, {name}": lines for name, lines in of_claims.items()}
     return {title: list(lines) for title, lines in found.items()}
 
 
