@@ -16,7 +16,7 @@ def drive(generations, loops, n_initial, ddof, *, seeds=2000, strategy="none", b
     config.biases, config.strategy = biases, strategy
     config.data.update({"dimension": 1, "n_reference": 8})
     config.model.ddof = ddof
-    config.metrics.features = "raw"
+    config.metrics.update(features="raw", names=("fd",))
     config.fleet.memory_fraction = 1.0
     job = grid.prepare(config)
     assert job.plan.waves == 1

@@ -38,7 +38,7 @@ def get_config():
     config.loops = ("fully_synthetic", "accumulate_subsample")
     config.seeds = 3
     config.generations = 12
-    config.metrics.features = "raw"
+    config.metrics.update(features="raw", names=("fd",))
     return config
 """
 DIFFUSION = """

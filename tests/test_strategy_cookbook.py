@@ -40,7 +40,7 @@ def my_module(tmp_path, monkeypatch):
 def config(strategy, family="gaussian"):
     found = base("gaussian", family)
     found.strategy, found.metrics.features, found.n_grid, found.generations, found.seeds = strategy, "raw", 0, 3, 4
-    found.loops = ("synthetic_augmentation",)
+    found.loops, found.metrics.names = ("synthetic_augmentation",), ("fd",)
     found.data.dimension, found.data.n_reference, found.n_initial = 2, 60, 60
     return found
 

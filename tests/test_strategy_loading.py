@@ -17,6 +17,7 @@ from madbench.config import base
 def get_config(family="gaussian"):
     config = base("gaussian" if family in ("gaussian", "kde") else "digits", family)
     config.task, config.metrics.features, config.n_grid = "toy", "raw", 0
+    config.metrics.names = ("fd",)
     config.generations, config.seeds, config.n_initial = 3, 1, 40
     if family in ("gaussian", "kde"):
         config.data.dimension, config.data.n_reference = 2, 40

@@ -200,13 +200,19 @@ def _side(band: Band, info: MetricInfo, value: float, n: int) -> str:
 
 
 def twins(s: Submission) -> None:
-    """Loops that begin with as many real samples have the same generation 1, by λ and seed: nothing differs yet."""
+    """Loops that begin with as many real samples have the same generation 1, by λ and seed: nothing differs yet.
+
+    But where a strategy pays in optimizer steps: how many are left depends on how many samples the loop draws, so that
+    loops are held against each other only if their generation 1 costs the same.
+    """
+    pays = s.has_strategy and s.task.budget and s.task.budget["steps"]
     begins = {(cell["loop"], cell["bias"]): cell["settings"]["n_initial"] for cell in s.task.cells}
     known: dict[tuple, dict[str, Any]] = {}
     for row in s.rows:
         if row["generation"] > 1:
             continue
-        twin = known.setdefault((begins[row["loop"], row["bias"]], row["bias"], row["seed"]), row)
+        cost = row["flops"] if pays else None
+        twin = known.setdefault((begins[row["loop"], row["bias"]], cost, row["bias"], row["seed"]), row)
         for name, band in s.task.bands[row["loop"], row["bias"]].items():
             a, b = row[name], twin[name]
             if a == b:
