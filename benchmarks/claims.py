@@ -21,7 +21,8 @@ from scratch.
 What was known when: the signs were written down after the search on other seeds, and before the runs of the reported
 ones, but for those of the golden ratio and Neon. That λ are told apart, and what a hostile reviewer found of the
 first list (levels that were called prevention, a measure of memorization that was none), came after the first
-verifier's runs at equal cost.
+verifier's runs at equal cost. The GAN's reported runs came when the diffusion model's results were known; its claims
+and settings are from before.
 """
 
 import dataclasses
@@ -35,6 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from madbench import grid, results, verdict
+from madbench.errors import UserError
 from madbench.report import comparison
 from madbench.samples import Samples, decode
 from madbench.strategies import classifier
@@ -183,7 +185,7 @@ def try_all(
       equal_cost: the budget.
       free: strategies that give up next to nothing at equal cost, and were run but once; none always is one.
     """
-    read = {place: results.load(path) for place, path in workdirs.items()}
+    read = _read(workdirs)
     biases = sorted({bias for result in read.values() for bias in result.config["biases"]}, reverse=True)
     find = lambda name: read.get((name, equal_cost or name in ("none", *free)))
     values = functools.cache(lambda name, metric: _values(find(name), metric))
@@ -215,7 +217,7 @@ def by_bias(
 
     A mean over λ may hide that a strategy helps at one and harms at another.
     """
-    read = {place: results.load(path) for place, path in workdirs.items()}
+    read = _read(workdirs)
     values = functools.cache(lambda place, metric: _values(read[place], metric))
     over_all = lambda place, metric, bias: np.mean(
         [v[:, 1:].mean(axis=1) for (_, b), v in values(place, metric).items() if b == bias], axis=0
@@ -225,10 +227,25 @@ def by_bias(
         for bias in () if place[0] == "none" else sorted(result.config["biases"], reverse=True):
             for metric in metrics:
                 differences = over_all(place, metric, bias) - over_all(("none", True), metric, bias)
-                effect = comparison.effect(differences, is_log=metric == "fd", better=1)
+                effect = comparison.effect(differences, is_log=metric == "fd", better=-1 if metric == "fd" else 1)
                 where = {"strategy": place[0], "equal_cost": place[1], "bias": bias, "metric": metric}
                 found.append(where | _numbers(effect))
     return found
+
+
+def _read(workdirs: Mapping[tuple[str, bool], pathlib.Path]) -> dict[tuple[str, bool], results.Result]:
+    """The same, read. Runs are paired by their places among loops, λ, seeds and generations, which have to be the same.
+
+    Raises:
+      UserError: they are not, or a loop has two settings; one line.
+    """
+    read = {place: results.load(path) for place, path in workdirs.items()}
+    plans = [[result.config[name] for name in ("loops", "biases", "seeds", "generations")] for result in read.values()]
+    if any(plan != plans[0] for plan in plans):
+        raise UserError("runs of other loops, λ, seeds or generations are no pairs")
+    if len({loop.partition("(")[0] for loop in plans[0][0]}) < len(plans[0][0]):
+        raise UserError("claims are of one setting of each loop")
+    return read
 
 
 def _contrasted(values: Mapping[tuple[str, float], np.ndarray], claim: Claim, bias: float) -> np.ndarray:

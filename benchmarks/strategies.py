@@ -1,6 +1,6 @@
 """Strategies against collapse, all of them, and against none: the reference results of `configs/strategies.py`.
 
-    python benchmarks/strategies.py --out=runs/strategies                     5m a strategy and budget on two idle cores
+    python benchmarks/strategies.py --out=runs/strategies                     6 minutes a strategy and budget
     python benchmarks/strategies.py --out=runs/strategies-gan --family=gan
     python benchmarks/strategies.py --out=runs/search --search                how the settings were chosen
 
@@ -25,6 +25,7 @@ import claims
 import numpy as np
 import strategy_tables
 from absl import app, flags
+from ml_collections import ConfigDict
 
 from madbench import __version__, commands, experiment, grid, results, stopping, verdict
 from madbench.errors import UserError, told
@@ -58,7 +59,6 @@ _TOLD = (  # of the comparison, what is kept as reference results
     "strategy", "equal_cost", "metric", "statistic", "scale", "difference", "low", "high", "p_value", "p_holm", "rank",
     "flops_ratio",
 )  # fmt: skip
-_FINDINGS = ("MAD", "loses quality", "loses diversity")
 
 _FAMILY = flags.DEFINE_enum("family", "diffusion", list(claims.CHOSEN), "Of the models.")
 _OUT = flags.DEFINE_string("out", None, "Where the workdirs go.", required=True)
@@ -87,27 +87,39 @@ def _jobs(strategies: Iterable[str]) -> list[tuple[str, bool]]:
 
 
 def run(strategy: str, equal_cost: bool, folder: pathlib.Path) -> pathlib.Path:
-    """One job, to its end; its workdir."""
+    """One job, to its end; its workdir. One that is done is left as it is, and one of another config refused."""
+    config = read_config(f"{CONFIG}:{_FAMILY.value}")
+    config.strategy, config.equal_cost = strategy, equal_cost
+    config.keep_samples = not _SEARCH.value  # by which claims of rewards are judged
+    if _SEARCH.value:
+        config.update(biases=(1.0,), generations=4, n_grid=0)
+        config.seeds = SEARCH_SEEDS
     workdir = workdir_of(strategy, equal_cost, folder)
-    if not _is_done(workdir):
-        config = read_config(f"{CONFIG}:{_FAMILY.value}")
-        config.strategy, config.equal_cost = strategy, equal_cost
-        config.keep_samples = not _SEARCH.value  # by which claims of rewards are judged
-        if _SEARCH.value:
-            config.update(biases=(1.0,), generations=4, n_grid=0)
-            config.seeds = SEARCH_SEEDS
-        print(f"== {strategy}{'' if equal_cost else ', all steps'}", flush=True)
+    if _is_done(workdir):
+        _check_same(workdir, config)
+    else:
+        print(f"== {_told((strategy, equal_cost))}", flush=True)
         experiment.run(config, str(workdir))
     return workdir
 
 
+def _check_same(workdir: pathlib.Path, config: ConfigDict) -> None:
+    found, meant = results.load(workdir).config, grid.prepare(config, blank=True).config
+    if results.config_hash(found) != results.config_hash(meant):
+        raise UserError(f"{workdir} is of another job ({found['task']}, seeds {found['seeds']}): choose another --out")
+
+
+def _told(job: tuple[str, bool]) -> str:
+    return f"{job[0]}{'' if job[1] else ', all steps'}"
+
+
 def search(folder: pathlib.Path) -> None:
     """Prints a line for each of the settings, and writes all that are there as JSON."""
-    plain = _values(run("none", True, folder))
+    plain = _outcomes(run("none", True, folder))
     rows = []
     for strategy, equal_cost in _jobs(SEARCHED[_FAMILY.value]):
         if _is_meant(strategy, equal_cost) or _is_done(workdir_of(strategy, equal_cost, folder)):
-            change = (_values(run(strategy, equal_cost, folder)) - plain).mean(axis=(0, 1))
+            change = (_outcomes(run(strategy, equal_cost, folder)) - plain).mean(axis=(0, 1))
             numbers = [None if np.isnan(value) else float(value) for value in change]
             row = dict(zip(("ln_fd", "precision", "recall"), numbers, strict=True))
             rows.append({"strategy": strategy, "equal_cost": equal_cost, **row})
@@ -122,7 +134,7 @@ def search(folder: pathlib.Path) -> None:
     (folder / "search.json").write_text(json.dumps(searched, ensure_ascii=False) + "\n")
 
 
-def _values(workdir: pathlib.Path) -> np.ndarray:
+def _outcomes(workdir: pathlib.Path) -> np.ndarray:
     """(ln FD, precision, recall) of generations 2 to T, `[run, generation, 3]`."""
     rows = [row for row in results.load(workdir).rows if row["generation"] > 1]
     rows.sort(key=lambda row: (row["loop"], row["bias"], row["seed"], row["generation"]))
@@ -142,6 +154,9 @@ def pays(strategy: str) -> bool:
 
 def main(argv) -> None:
     folder = pathlib.Path(_OUT.value)
+    known = {"none", *(strategy.partition("(")[0] for strategy in SEARCHED[_FAMILY.value])}
+    if unknown := set(_ONLY.value) - known:
+        raise UserError(f"--only={','.join(sorted(unknown))}: choose from {', '.join(sorted(known))}")
     folder.mkdir(parents=True, exist_ok=True)
     if _SEARCH.value:
         search(folder)
@@ -152,8 +167,8 @@ def main(argv) -> None:
     for strategy, equal_cost in jobs:
         if _is_meant(strategy, equal_cost):
             run(strategy, equal_cost, folder)
-    if missing := [strategy for strategy, budget in jobs if not _is_done(workdir_of(strategy, budget, folder))]:
-        print(f"nothing is compared before all have been run; still to come: {', '.join(missing)}")
+    if missing := [_told(job) for job in jobs if not _is_done(workdir_of(*job, folder))]:
+        print(f"nothing is compared before all have been run; still to come: {'; '.join(missing)}")
         return
     reference = _reference({job: workdir_of(*job, folder) for job in jobs}, folder / "comparison", chosen, free)
     (folder / "comparison" / "reference.json").write_text(json.dumps(reference, ensure_ascii=False) + "\n")
@@ -199,21 +214,19 @@ def _costs(blocks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _collapse(workdirs: Mapping[tuple[str, bool], pathlib.Path]) -> list[dict[str, Any]]:
-    """What still becomes of the loops, by the verdicts of the standard table; FD of each loop at the largest λ."""
+    """What still becomes of the loops: by block the verdicts of the standard table, and FD, first and last."""
     found = []
     for (strategy, equal_cost), path in workdirs.items():
-        lines = json.loads((path / "table.json").read_text())["lines"]
-        largest = max(line["bias"] for line in lines)
-        fd = {line["loop"].partition("(")[0]: line["metrics"]["fd"] for line in lines if line["bias"] == largest}
-        found.append(
+        blocks = [
             {
-                "strategy": strategy,
-                "equal_cost": equal_cost,
-                "blocks": len(lines),
-                "findings": {name: sum(name in line["findings"] for line in lines) for name in _FINDINGS},
-                "fd": {loop: [values[end]["mean"] for end in ("first", "last")] for loop, values in fd.items()},
+                "loop": line["loop"].partition("(")[0],
+                "bias": line["bias"],
+                "findings": line["findings"],
+                "fd": [line["metrics"]["fd"][end]["mean"] for end in ("first", "last")],
             }
-        )
+            for line in json.loads((path / "table.json").read_text())["lines"]
+        ]
+        found.append({"strategy": strategy, "equal_cost": equal_cost, "blocks": blocks})
     return found
 
 

@@ -3,11 +3,12 @@ run of `benchmarks/strategies.py`; that of what was searched, from `searched-*.j
 
     python benchmarks/strategy_tables.py benchmarks/reference/strategies-gan.json
 
-A reference is plain values: effects over all blocks (`overall`) and by λ (`by_bias`), verdicts (`collapse`), `costs`,
-and `claims`; of a search, `rows`. A test holds the page to what is printed here.
+A reference is plain values: effects over all blocks (`overall`) and by λ (`by_bias`), verdicts of blocks (`collapse`),
+`costs`, and `claims`; of a search, `rows`. A test holds the page to what is printed here.
 """
 
 import json
+import math
 import pathlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,14 @@ from madbench import verdict
 from madbench.report.text import probability
 
 type Row = Mapping[str, Any]
-NOTHING = "—"
+NOTHING, MISSING = "—", "missing"
+FINDINGS = ("MAD", "loses quality", "loses diversity")
+_OUTCOMES = {  # of which Holm's correction is one family each; the first is read first
+    "FD": ("fd", "mean"),
+    "FD, last generation": ("fd", "last"),
+    "precision": ("precision", "mean"),
+    "recall": ("recall", "mean"),
+}
 _SEARCHED = {"ln FD": ("ln_fd", "{:+.2f}"), "precision": ("precision", "{:+.3f}"), "recall": ("recall", "{:+.3f}")}
 
 
@@ -30,15 +38,12 @@ def tables(reference: Mapping[str, Any]) -> dict[str, list[str]]:
         return {"what was searched": list(searched(reference))}
     found = {
         "effects by λ": by_bias(reference["by_bias"]),
-        "FD over both λ": overall(reference["overall"]),
+        "effects over all blocks": overall(reference["overall"]),
         "what still becomes of the loops": collapse(reference["collapse"]),
         "what it cost": costs(reference["costs"]),
     }
-    budgets = list(dict.fromkeys(row["budget"] for row in reference["claims"]))
-    of_claims = {name: list(table_of_claims(reference["claims"], name)) for name in budgets}
-    if len(budgets) > 1 and all(of_claims[name] == of_claims[budgets[0]] for name in budgets):
-        of_claims = {"both budgets are one": of_claims[budgets[0]]}
-    found |= {f"claims, {name}": lines for name, lines in of_claims.items()}
+    budgets = dict.fromkeys(row["budget"] for row in reference["claims"])
+    found |= {f"claims, {name}": table_of_claims(reference["claims"], name) for name in budgets}
     return {title: list(lines) for title, lines in found.items()}
 
 
@@ -53,31 +58,44 @@ def by_bias(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def overall(rows: Sequence[Row]) -> Iterator[str]:
-    """FD as a ratio to none, by generations 2 to T; the smallest at equal cost first."""
-    yield from _head(["strategy"], ["equal cost", "equal cost: Holm", "all steps", "all steps: Holm"])
-    of: dict[str, dict[bool, Row]] = {}
-    for row in rows:
-        if (row["metric"], row["statistic"]) == ("fd", "mean") and row["difference"] is not None:
-            of.setdefault(row["strategy"], {})[row["equal_cost"]] = row
-    for strategy, mine in sorted(of.items(), key=lambda item: item[1][True]["difference"]):
-        cells = []
-        for equal_cost in (True, False):
-            row = mine.get(equal_cost)
-            if row is None:
-                cells += ["costs nothing" if mine[True]["flops_ratio"] == 1 else NOTHING, NOTHING]
-            else:
-                mean, low, high = (f"{np.exp(row[field]):#.3g}".rstrip(".") for field in ("difference", "low", "high"))
-                cells += [f"{mean} ({low} to {high})", probability(row["p_holm"])]
-        yield _line(f"`{strategy}`", *cells)
+    """Effects over all blocks, with corrected p, by strategy and budget; the smallest FD at equal cost first."""
+    runs = list(_by_run(row for row in rows if row["strategy"] != "none"))
+    by_outcome = {(name, mine[0]["equal_cost"]): {_outcome(row): row for row in mine} for name, mine in runs}
+    size = lambda run: math.inf if (x := by_outcome[run].get(("fd", "mean"), {}).get("difference")) is None else x
+    first = lambda run: (size((run[0], True)) if (run[0], True) in by_outcome else size(run), run[0], not run[1])
+    yield from _head(["strategy", "budget"], list(_OUTCOMES))
+    for run in sorted(by_outcome, key=first):
+        cells = [_with_p(by_outcome[run].get(outcome)) for outcome in _OUTCOMES.values()]
+        yield _line(f"`{run[0]}`", verdict.budget_name(run[1]), *cells)
+
+
+def _outcome(row: Row) -> tuple[str, str]:
+    return row["metric"], row["statistic"]
+
+
+def _with_p(row: Row | None) -> str:
+    """ "0.90 (0.82 to 0.97), p = 0.214"."""
+    if row is None or row["low"] is None:
+        return MISSING
+    is_log = row["scale"] == "log"
+    told = {"is_log": is_log, "mean": row["difference"], "interval": (row["low"], row["high"])}
+    return f"{_range(told)}, p = {probability(row['p_holm'])}"
 
 
 def collapse(rows: Sequence[Row]) -> Iterator[str]:
-    """How many blocks get each verdict; FD of each loop at λ = 1, first and last."""
-    yield from _head(["strategy", "budget"], [*rows[0]["findings"], *rows[0]["fd"]])
+    """How many blocks get each verdict; FD of each loop at the largest λ, first and last."""
+    largest = max(block["bias"] for block in rows[0]["blocks"])
+    loops = [block["loop"] for block in rows[0]["blocks"] if block["bias"] == largest]
+    yield from _head(["strategy", "budget"], [*FINDINGS, *loops])
     for row in rows:
-        counts = [f"{n}/{row['blocks']}" for n in row["findings"].values()]
-        fd = [f"{first:#.3g} → {last:#.3g}" for first, last in row["fd"].values()]
+        blocks = row["blocks"]
+        counts = [f"{sum(name in block['findings'] for block in blocks)}/{len(blocks)}" for name in FINDINGS]
+        fd = [" → ".join(map(_digits, block["fd"])) for block in blocks if block["bias"] == largest]
         yield _line(f"`{row['strategy']}`", _budget(row) if row["strategy"] != "none" else "", *counts, *fd)
+
+
+def _digits(value: float | None) -> str:
+    return MISSING if value is None else f"{value:#.3g}".rstrip(".")
 
 
 def costs(rows: Sequence[Row]) -> Iterator[str]:
@@ -151,7 +169,7 @@ def _told(row: Row) -> str:
 def _range(row: Row) -> str:
     """ "0.83 (0.75 to 0.92)" of a ratio, "+0.012 (+0.003 to +0.021)" of a difference."""
     if row["interval"] is None:
-        return "missing"
+        return MISSING
     change = (lambda x: f"{np.exp(x):.2f}") if row["is_log"] else (lambda x: f"{x:+.3f}")
     low, high = map(change, row["interval"])
     return f"{change(row['mean'])} ({low} to {high})"

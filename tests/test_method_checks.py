@@ -1,5 +1,6 @@
 """`method_checks`: one method everywhere, at equal cost. Honest ones pass; each way to pretend is one clear line."""
 
+import dataclasses
 import json
 import shutil
 
@@ -8,6 +9,7 @@ import submissions
 import test_checks_fuzz as fuzz
 from test_checks import METRICS, edited, failed, forge
 
+from madbench.errors import UserError
 from madbench.leaderboard import checks, costs, method_checks, number_checks, submission, tasks
 
 STRATEGIES = {"sims": submissions.SIMS, "copier": submissions.COPIER}
@@ -304,25 +306,37 @@ def test_but_not_to_what_real_samples_are_not(sims):
     assert "too good: real samples are rarely within 0.1 of each other" in failed(sims)["distances"]
 
 
-def same_cost_at_first(rows):
+def worse_at_first(rows):
     for row in rows:
-        row["flops"] = 5900 if row["generation"] == 1 else row["flops"]
+        if row["generation"] == 1 and row["loop"] == "fully_synthetic":
+            row["fd"] *= 1.5
 
 
-def test_and_loops_that_begin_alike_at_the_same_cost_have_the_same_one(sims):
-    def change(rows):
-        for row in rows:
-            if row["generation"] == 1 and row["loop"] == "fully_synthetic":
-                row["fd"] *= 1.5
+def costs_what_none_does(rows):
+    for row in rows:
+        row["flops"] = submissions.BUDGET["flops"][row["loop"]]
 
-    forge(sims, change)
-    assert failed(sims) == {}, "loops that draw more candidates have fewer steps left, and another generation 1"
-    forge(sims, same_cost_at_first)
+
+def test_loops_that_draw_as_many_samples_begin_alike(sims):
+    """The task's draw 30 and 20: a strategy that gives up steps leaves them other numbers of these."""
+    forge(sims, worse_at_first)
+    assert failed(sims) == {}
+    found = submission.load(sims)
+    cells = [cell | {"settings": cell["settings"] | {"n_synthetic": 30}} for cell in found.task.cells]
+    found.__dict__["task"] = dataclasses.replace(found.task, cells=cells)
+    with pytest.raises(UserError, match="which begins alike"):
+        number_checks.twins(found)
+
+
+def test_loops_whose_strategy_gives_nothing_up_begin_alike(sims):
+    forge(sims, costs_what_none_does)
+    assert failed(sims) == {}
+    forge(sims, worse_at_first)
     assert list(failed(sims)) == ["twins"]
 
 
 def test_a_method_that_diverges_at_once_is_an_honest_result(sims):
-    forge(sims, same_cost_at_first)
+    forge(sims, costs_what_none_does)
 
     def change(rows, loops):
         for row in rows:

@@ -202,17 +202,17 @@ def _side(band: Band, info: MetricInfo, value: float, n: int) -> str:
 def twins(s: Submission) -> None:
     """Loops that begin with as many real samples have the same generation 1, by λ and seed: nothing differs yet.
 
-    But where a strategy pays in optimizer steps: how many are left depends on how many samples the loop draws, so that
-    loops are held against each other only if their generation 1 costs the same.
+    But where a strategy gives up optimizer steps, how many depends on how many samples a loop draws: only loops that
+    draw as many are held against each other then.
     """
-    pays = s.has_strategy and s.task.budget and s.task.budget["steps"]
-    begins = {(cell["loop"], cell["bias"]): cell["settings"]["n_initial"] for cell in s.task.cells}
+    settings = {(cell["loop"], cell["bias"]): cell["settings"] for cell in s.task.cells}
+    alike = ("n_initial", "n_synthetic") if _gives_up_steps(s) else ("n_initial",)
     known: dict[tuple, dict[str, Any]] = {}
     for row in s.rows:
         if row["generation"] > 1:
             continue
-        cost = row["flops"] if pays else None
-        twin = known.setdefault((begins[row["loop"], row["bias"]], cost, row["bias"], row["seed"]), row)
+        begin = tuple(settings[row["loop"], row["bias"]][name] for name in alike)
+        twin = known.setdefault((begin, row["bias"], row["seed"]), row)
         for name, band in s.task.bands[row["loop"], row["bias"]].items():
             a, b = row[name], twin[name]
             if a == b:
@@ -227,6 +227,13 @@ def twins(s: Submission) -> None:
                 raise UserError(
                     f"{place_of(row)}: {name} is {a:.6g}, and {b:.6g} in {cell_of(twin)}, which begins alike"
                 )
+
+
+def _gives_up_steps(s: Submission) -> bool:
+    """Whether a generation costs anything else than without a strategy, of models whose steps can be given up."""
+    if not (s.has_strategy and s.task.budget and s.task.budget["steps"]):
+        return False
+    return any(row["flops"] != s.task.budget["flops"][row["loop"]] for row in s.rows)
 
 
 def _twin_limit(s: Submission, name: str, band: Band) -> float:
