@@ -11,7 +11,7 @@ from madbench.models import Family, Guide, sampled_weights, with_sampled_weights
 from madbench.randomness import Role, key_for
 from madbench.samples import Samples, without_padding
 from madbench.strategies import Strategy, arguments, has
-from madbench.training_set import GatheredSet
+from madbench.training_set import GatheredSet, levels
 
 
 class Pool(NamedTuple):
@@ -97,8 +97,8 @@ class Treatment:
         if self.has("weigh"):
             count = lambda which: jnp.sum(member & which).astype(jnp.int32)
             weight = weight * self.strategy.weigh(is_real, count(is_real), count(~is_real)).astype(jnp.float32)
-        weight = jnp.where(member, weight, 0.0)
-        return weight * (size / weight.sum())
+        level = levels(jnp.where(member, weight, 0.0))
+        return level * (size / level.astype(jnp.uint32).sum())
 
     # ---- the fitted model ------------------------------------------------------------------------------------------
 
