@@ -162,11 +162,14 @@ def main(argv) -> None:
         search(folder)
         return
     chosen = claims.CHOSEN[_FAMILY.value]
+    for strategy in ("none", *chosen.values()):
+        if _is_meant(strategy, True):
+            run(strategy, True, folder)
     jobs = [("none", True), *_jobs(chosen.values())]
-    free = [strategy for strategy in chosen.values() if (strategy, False) not in jobs]
     for strategy, equal_cost in jobs:
-        if _is_meant(strategy, equal_cost):
+        if not equal_cost and _is_meant(strategy, equal_cost):
             run(strategy, equal_cost, folder)
+    free = [strategy for strategy in chosen.values() if (strategy, False) not in jobs]
     if missing := [_told(job) for job in jobs if not _is_done(workdir_of(*job, folder))]:
         print(f"nothing is compared before all have been run; still to come: {'; '.join(missing)}")
         return
