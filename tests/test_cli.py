@@ -29,7 +29,7 @@ def get_config(task="toy"):
     config.n_initial = 40
     config.generations = 2
     config.seeds = 2
-    config.metrics.update(features="raw", names=("fd", "precision"))
+    config.metrics.features = "raw"
     return config
 """
 DIGITS = """
