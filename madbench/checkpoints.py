@@ -203,7 +203,7 @@ def _match(path: pathlib.Path, config: dict[str, Any], shard: Shard | None) -> N
     except (OSError, ValueError, KeyError, TypeError):
         raise WorkdirError(f"{path} cannot be read; choose another --workdir") from None
     if results.what(found) != results.what(config):
-        difference = _difference(results.what(found), results.what(config))
+        difference = _difference(*({"strategy": results.NO_STRATEGY} | results.what(c) for c in (found, config)))
         raise WorkdirError(f"{path.parent} belongs to another config: {difference}; choose another --workdir")
     if begun != (list(shard) if shard else None):
         held = f"share --shard={begun[0]}/{begun[1]}" if begun else "the whole of this job, without --shard"
@@ -213,7 +213,7 @@ def _match(path: pathlib.Path, config: dict[str, Any], shard: Shard | None) -> N
 def _difference(old: Any, new: Any, name: str = "config") -> str:
     """The first field in which two configs differ."""
     if isinstance(old, dict) and isinstance(new, dict):
-        first = ("task", "data", "model")  # what tells most
+        first = ("task", "data", "model", "strategy")  # what tells most
         for key in sorted(old.keys() | new.keys(), key=lambda k: (k not in first, k)):
             if old.get(key) != new.get(key):
                 return _difference(old.get(key), new.get(key), f"{name}.{key}")

@@ -247,6 +247,7 @@ def test_what_a_kill_left_before_the_config_is_no_hindrance(tmp_path):
         ({"model": {"family": "gaussian", "ddof": 0}}, "config.model.ddof is 1 there and 0 here"),
         ({"model": {"family": "gaussian"}}, "config.model.ddof is 1 there and None here"),
         ({"seeds": [0, 2]}, r"config.seeds is \[0, 1\] there and \[0, 2\] here"),
+        ({"strategy": "golden_ratio", "equal_cost": True}, "config.strategy is 'none' there and 'golden_ratio' here"),
     ],
 )
 def test_another_config_is_refused_by_its_first_difference(tmp_path, change, message):
